@@ -1,0 +1,131 @@
+//! Names for the things of a call: small copyable ids, and the RTP words (SSRC, payload type, mid).
+
+use std::fmt;
+
+slotmap::new_key_type! {
+    /// A peer's place in its engine. Generational: a departed peer's key never finds its successor.
+    pub struct PeerKey;
+    /// A room's place in its engine.
+    pub struct RoomKey;
+    /// A published track's place in its room.
+    pub struct TrackKey;
+}
+
+/// Identifies a peer for the life of an `Sfu`; never reused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerId {
+    pub(crate) worker: u16,
+    pub(crate) key: u64,
+}
+
+impl PeerId {
+    #[cfg_attr(not(feature = "shell"), allow(dead_code))]
+    pub(crate) fn new(worker: u16, key: PeerKey) -> Self {
+        use slotmap::Key;
+        PeerId { worker, key: key.data().as_ffi() }
+    }
+
+    pub(crate) fn key(self) -> PeerKey {
+        slotmap::KeyData::from_ffi(self.key).into()
+    }
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}", self.worker, self.key)
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerId({self})")
+    }
+}
+
+/// Audio or video: the media kinds an SFU forwards.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum MediaKind {
+    /// Opus and its redundancy formats.
+    Audio,
+    /// Everything with pictures.
+    Video,
+}
+
+impl MediaKind {
+    /// The word SDP and metric labels use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MediaKind::Audio => "audio",
+            MediaKind::Video => "video",
+        }
+    }
+}
+
+impl fmt::Display for MediaKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A synchronisation source, RFC 3550 §3.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Ssrc(pub u32);
+
+/// A payload type, RFC 3550 §5.1. Seven bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Pt(pub u8);
+
+/// A media section's identification tag (`a=mid`), RFC 5888 §4. Held inline, so that it copies.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mid {
+    len: u8,
+    bytes: [u8; Mid::MAX],
+}
+
+impl Mid {
+    /// Longest tag accepted. A one-byte header extension carries 16 bytes, browsers use one to three,
+    /// and some clients put a UUID here.
+    pub const MAX: usize = 36;
+
+    /// `None` when the tag is empty, longer than [`Mid::MAX`] or not an RFC 4566 `token`.
+    pub fn new(tag: &str) -> Option<Mid> {
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(&b);
+        if tag.is_empty() || tag.len() > Mid::MAX || !tag.bytes().all(token) {
+            return None;
+        }
+        let mut bytes = [0; Mid::MAX];
+        bytes[..tag.len()].copy_from_slice(tag.as_bytes());
+        Some(Mid { len: tag.len() as u8, bytes })
+    }
+
+    /// The tag as SDP writes it.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).expect("only ASCII tokens are stored")
+    }
+
+    /// The tag as the RTP header extension carries it.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl fmt::Display for Mid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Mid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mid({self})")
+    }
+}
+
+#[test]
+fn a_mid_is_a_token() {
+    assert_eq!(Mid::new("s0").unwrap().as_str(), "s0");
+    assert!(Mid::new("").is_none());
+    assert!(Mid::new("two words").is_none());
+    assert!(Mid::new(&"x".repeat(Mid::MAX)).is_some());
+    assert!(Mid::new(&"x".repeat(Mid::MAX + 1)).is_none());
+}
