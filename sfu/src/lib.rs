@@ -1,11 +1,94 @@
-//! An embeddable SFU.
+//! An SFU (selective forwarding unit) to embed in a Rust application: it forwards WebRTC media between the
+//! peers of a room, counts every NACK, PLI and FIR, holds publishers to their bitrate caps, and mounts its
+//! metrics on the host's Prometheus registry.
+//!
+//! ```no_run
+//! use sluicegate::{Bitrate, Config, PeerConfig, PeerEvent, Sfu};
+//!
+//! # async fn host(public_ip: std::net::IpAddr, offer: String) -> Result<(), Box<dyn std::error::Error>> {
+//! let sfu = Sfu::start(Config::new("0.0.0.0:3478".parse()?).announce(public_ip)).await?;
+//! let registry = sfu.metrics().registry(); // or .register(&mut yours)
+//! let room = sfu.room("standup")?;
+//! let (peer, answer) = room.join(PeerConfig::new("ada"), &offer).await?; // send `answer` to the client
+//! peer.set_publish_cap(Bitrate::kbps(800)).await;
+//! while let Some(event) = peer.next_event().await {
+//!     match event {
+//!         PeerEvent::Offer { sdp } => { /* deliver it, then peer.answer(..) */ }
+//!         PeerEvent::Left(reason) => { /* gone */ }
+//!         _ => {}
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `shell` | yes | threads, sockets, the clock, the API on this page; without it the crate is the sans-IO core |
+//! | `axum` | no | [`axum::metrics_router`], a ready `/metrics` |
+//! | `webrtc` | no | [`webrtc::seat`], an in-process `webrtc` peer connection in a room |
+//!
+//! # Threads
+//!
+//! Media runs on one thread per CPU, each with its own single-threaded runtime, UDP socket and engine;
+//! a room lives on one of them. Host code never runs on those threads, except interceptors that the host
+//! seats itself ([`PeerConfig::interceptor`]). Calls on [`Sfu`], [`Room`] and [`Peer`] may come from any
+//! runtime.
+//!
+//! # Shutdown
+//!
+//! Dropping the last [`Peer`] handle lets the peer go. Dropping the last handle of any kind ends the
+//! threads; [`Sfu::shutdown`] does so at once, with a goodbye to every client.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(missing_docs)]
 
-pub mod ids;
-pub mod units;
+mod config;
+mod counters;
 mod drop;
+mod engine;
+pub mod error;
+mod event;
+mod ids;
+pub mod interceptors;
+mod media;
+mod path;
+mod router;
 mod seq;
+mod session;
+#[cfg(test)]
+mod testing;
+mod units;
+mod wire;
 
+/// The sans-IO engine, for this workspace's simulated world, benches and fuzz targets. Not part of the API
+/// that semver covers.
+#[doc(hidden)]
+pub mod sans_io {
+    pub use crate::counters::Counters;
+    pub use crate::engine::{Engine, EngineConfig, Outlet, SendFault, Transmit};
+    pub use crate::path::Path;
+    pub use crate::session::dtls::Identity;
+}
+
+#[cfg(feature = "shell")]
+mod metrics;
+#[cfg(feature = "shell")]
+mod shell;
+
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub mod axum;
+
+pub use config::{Announce, Config, Limits, PeerConfig, Subscribe, TrackFilter};
 pub use drop::{DropReason, FilterReason};
+pub use event::{CapCause, LeaveReason, PeerEvent, PeerInfo, SlotInfo};
 pub use ids::{MediaKind, PeerId};
-pub use units::Bitrate;
+pub use units::{Bitrate, BitrateError};
+
+#[cfg(feature = "shell")]
+pub use metrics::Metrics;
+#[cfg(feature = "shell")]
+pub use prometheus_client;
+#[cfg(feature = "shell")]
+pub use shell::{Peer, Room, Sfu};

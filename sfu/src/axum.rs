@@ -1,0 +1,3 @@
+//! Ready routes for axum hosts.
+
+pub use crate::metrics::axum::{OPENMETRICS_TEXT, metrics_router};

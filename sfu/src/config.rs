@@ -1,0 +1,231 @@
+//! What a host chooses: once for the whole SFU, and once per peer.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::{Bitrate, interceptors::BoxedInterceptor};
+
+/// How an SFU is set up. Every setting has a working default but the media address.
+///
+/// ```
+/// use sluicegate::{Bitrate, Config};
+/// let config = Config::new("0.0.0.0:3478".parse()?)
+///     .announce("203.0.113.7".parse::<std::net::IpAddr>()?)
+///     .publish_cap(Bitrate::kbps(2500));
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) media: SocketAddr,
+    pub(crate) announce: Vec<Announce>,
+    pub(crate) workers: Option<usize>,
+    pub(crate) publish_cap: Option<Bitrate>,
+    pub(crate) limits: Limits,
+    pub(crate) require_gcm: bool,
+    pub(crate) unreachable_after: Duration,
+    pub(crate) pin_workers: bool,
+}
+
+/// Bounds on what peers can make grow. The defaults are far above what calls need.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Peers in one room.
+    pub peers_per_room: usize,
+    /// Peers on one worker, all rooms together.
+    pub peers_per_worker: usize,
+    /// Media sections one peer may publish.
+    pub tracks_per_peer: usize,
+    /// Media sections one peer may receive on.
+    pub slots_per_peer: usize,
+    /// Packets that may wait for one subscriber. At 1000 packets a second it is half a second.
+    pub queue: usize,
+    /// Events that may wait for one `Peer` handle before the oldest are dropped and `Lagged` tells so.
+    pub events: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            peers_per_room: 1_000,
+            peers_per_worker: 10_000,
+            tracks_per_peer: 8,
+            slots_per_peer: 100,
+            queue: 512,
+            events: 256,
+        }
+    }
+}
+
+impl Config {
+    /// Media flows over UDP at `media`: one port per worker, consecutive from this one. Port 0 lets the
+    /// kernel choose for each worker.
+    ///
+    /// Clients are told this address if it is a specific one; with `0.0.0.0` or `[::]` name at least one
+    /// with [`announce`](Config::announce).
+    pub fn new(media: SocketAddr) -> Self {
+        Config {
+            media,
+            announce: Vec::new(),
+            workers: None,
+            publish_cap: None,
+            limits: Limits::default(),
+            require_gcm: false,
+            unreachable_after: Duration::from_secs(5),
+            pin_workers: true,
+        }
+    }
+
+    /// Adds an address that clients are told to send media to. May be called several times, for
+    /// instance with an IPv4 and an IPv6 address. With a port (`SocketAddr`), worker *n* is announced
+    /// at that port + *n*: what a port mapping in front of the host makes of the consecutive ports.
+    pub fn announce(mut self, address: impl Into<Announce>) -> Self {
+        self.announce.push(address.into());
+        self
+    }
+
+    /// Media threads. Default: one per CPU that the process may use.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// The most any peer may publish, all its tracks together, unless
+    /// [`Peer::set_publish_cap`](crate::Peer::set_publish_cap) says otherwise. Default: none.
+    pub fn publish_cap(mut self, cap: Bitrate) -> Self {
+        self.publish_cap = Some(cap);
+        self
+    }
+
+    /// Refuses clients that cannot do AES-GCM for media (RFC 7714). Default: they fall back to
+    /// AES-CM with HMAC-SHA1, which costs about five times the CPU.
+    pub fn require_gcm(mut self, required: bool) -> Self {
+        self.require_gcm = required;
+        self
+    }
+
+    /// Replaces the bounds on what peers can make grow.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Whether each worker is bound to one CPU. Default: yes, where there are as many CPUs as workers.
+    pub fn pin_workers(mut self, pin: bool) -> Self {
+        self.pin_workers = pin;
+        self
+    }
+}
+
+/// An address to announce to clients: an IP, or an IP with the port that worker 0 is reachable at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Announce {
+    pub(crate) ip: IpAddr,
+    pub(crate) port: Option<u16>,
+}
+
+impl From<IpAddr> for Announce {
+    fn from(ip: IpAddr) -> Self {
+        Announce { ip, port: None }
+    }
+}
+
+impl From<SocketAddr> for Announce {
+    fn from(address: SocketAddr) -> Self {
+        Announce { ip: address.ip(), port: Some(address.port()) }
+    }
+}
+
+/// Reads `203.0.113.7`, `203.0.113.7:40000`, `2001:db8::7` or `[2001:db8::7]:40000`.
+impl std::str::FromStr for Announce {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse::<SocketAddr>() {
+            Ok(address) => Ok(address.into()),
+            Err(_) => text.parse::<IpAddr>().map(Announce::from),
+        }
+    }
+}
+
+/// How one peer takes part in a room.
+pub struct PeerConfig {
+    pub(crate) name: String,
+    pub(crate) subscribe: Subscribe,
+    pub(crate) publish_cap: Option<Bitrate>,
+    pub(crate) interceptors: Vec<(usize, BoxedInterceptor)>,
+}
+
+impl PeerConfig {
+    /// A peer that publishes what it offers and receives everything, under a display `name` that other
+    /// peers are told. Names need not be unique and never reach a metric.
+    pub fn new(name: impl Into<String>) -> Self {
+        PeerConfig {
+            name: name.into(),
+            subscribe: Subscribe::Auto,
+            publish_cap: None,
+            interceptors: Vec::new(),
+        }
+    }
+
+    /// What the peer receives. Default: [`Subscribe::Auto`].
+    pub fn subscribe(mut self, subscribe: Subscribe) -> Self {
+        self.subscribe = subscribe;
+        self
+    }
+
+    /// The most this peer may publish, all its tracks together.
+    pub fn publish_cap(mut self, cap: Bitrate) -> Self {
+        self.publish_cap = Some(cap);
+        self
+    }
+
+    /// Seats an interceptor in this peer's RTCP chain. `position` is the distance from the wire: the
+    /// crate's own counter sits at 500, closer to the wire than anything at 1000 and above; see
+    /// [`interceptors`](crate::interceptors). RTP does not walk the chain.
+    pub fn interceptor(mut self, position: usize, interceptor: BoxedInterceptor) -> Self {
+        self.interceptors.push((position, interceptor));
+        self
+    }
+}
+
+impl fmt::Debug for PeerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerConfig")
+            .field("name", &self.name)
+            .field("subscribe", &self.subscribe)
+            .field("publish_cap", &self.publish_cap)
+            .field("interceptors", &self.interceptors.len())
+            .finish()
+    }
+}
+
+/// What a peer receives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subscribe {
+    /// Every track of the room, as it comes: first on the m-lines the client offered to receive on, then
+    /// on m-lines that the SFU offers ([`PeerEvent::Offer`](crate::PeerEvent::Offer)). For calls.
+    Auto,
+    /// Only the `recvonly` m-lines the client offered, filled in publish order; the nth audio and the nth
+    /// video m-line carry the same publisher. For WHEP players, which cannot be sent an offer.
+    Slots(TrackFilter),
+    /// Nothing. For WHIP publishers.
+    Nothing,
+}
+
+/// Narrows what a peer receives, by publisher name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrackFilter {
+    /// Only publishers of this name.
+    pub publisher: Option<String>,
+    /// No publisher of this name.
+    pub exclude: Option<String>,
+}
+
+impl TrackFilter {
+    pub(crate) fn admits(&self, publisher: &str) -> bool {
+        self.publisher.as_deref().is_none_or(|only| only == publisher)
+            && self.exclude.as_deref().is_none_or(|not| not != publisher)
+    }
+}

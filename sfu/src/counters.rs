@@ -1,0 +1,325 @@
+//! What one worker's engine counts: plain integers, no atomics, `assert_eq!`-able in tests.
+//!
+//! Nothing here knows Prometheus. The shell stores the values into a shard (`metrics/shard`) after
+//! each batch, and `metrics/catalogue` says which of them a scrape shows under which name.
+
+mod cells;
+mod hist;
+mod labels;
+
+use std::time::Duration;
+
+use crate::drop::{DropReason, FilterReason};
+use crate::ids::MediaKind;
+
+pub use cells::Cells;
+pub(crate) use cells::cells;
+pub use hist::{FORWARD_LATENCY, Hist, JOIN, KEYFRAME_LATENCY, LOOP_LAG, nanos};
+pub use labels::{
+    Direction, DropKind, DtlsOutcome, DtlsResult, EndReason, IceOutcome, IceResult, IoOp, JoinOutcome,
+    JoinResult, Label, PanicScope, Queue, Relay, RequestOutcome, SrtpProfile, Stage, Transmission, can_occur,
+};
+
+/// A cell per media kind.
+pub type ByKind<T = u64> = [T; 2];
+/// A cell per direction.
+pub type ByDirection<T = u64> = [T; Direction::ALL.len()];
+
+cells! {
+    /// Everything one engine counts since it started, and what it holds now.
+    #[derive(Clone, Default, PartialEq, Eq, Debug)]
+    pub struct Counters {
+        /// Received, after SRTP authentication.
+        pub ingress: Traffic,
+        /// Handed to the kernel.
+        pub egress: Traffic,
+        /// Copies owed: each received packet × the subscriptions of its track.
+        pub fanout: ByKind,
+        /// Copies we chose not to send.
+        pub filtered: ByKind<[u64; FilterReason::ALL.len()]>,
+        /// Packets lost inside the SFU or refused at the gate.
+        pub dropped: ByDirection<[[u64; DropReason::ALL.len()]; DropKind::ALL.len()]>,
+        /// RTCP NACK messages.
+        pub nacks: ByDirection<ByKind>,
+        /// Sequence numbers those messages asked for.
+        pub nacked_packets: ByDirection<ByKind>,
+        /// Picture loss indications.
+        pub plis: ByDirection,
+        /// Full intra requests.
+        pub firs: ByDirection,
+        /// Subscribers' PLIs and FIRs by what became of them.
+        pub keyframe_requests: [u64; RequestOutcome::ALL.len()],
+        /// Request sent upstream → first packet of the keyframe.
+        pub keyframe_latency: Hist<{ KEYFRAME_LATENCY.len() }>,
+        /// Ingress timestamp → egress system call.
+        pub forward_latency: ByKind<Hist<{ FORWARD_LATENCY.len() }>>,
+        /// Join requests by outcome.
+        pub joins: [u64; JoinOutcome::ALL.len()],
+        /// How long each stage of a join took.
+        pub join_stages: [Hist<{ JOIN.len() }>; Stage::ALL.len()],
+        /// ICE sessions by outcome and by relay offered.
+        pub ice_sessions: [[u64; Relay::ALL.len()]; IceOutcome::ALL.len()],
+        /// DTLS handshakes by outcome.
+        pub dtls_handshakes: [u64; DtlsOutcome::ALL.len()],
+        /// Sessions by negotiated profile.
+        pub srtp_sessions: [u64; SrtpProfile::ALL.len()],
+        /// Sessions ended by reason.
+        pub sessions_ended: [u64; EndReason::ALL.len()],
+        /// Contained panics by what they cost.
+        pub panics: [u64; PanicScope::ALL.len()],
+        /// Times a publisher was policed for ignoring its cap: episodes, not packets.
+        pub cap_violations: u64,
+        /// What the engine holds now. The engine sets these.
+        pub gauges: Gauges,
+    }
+
+    /// Packets and bytes, by kind and transmission.
+    #[derive(Clone, Default, PartialEq, Eq, Debug)]
+    pub struct Traffic {
+        /// Packets.
+        pub packets: ByKind<[u64; Transmission::ALL.len()]>,
+        /// Bytes of the RTP packet: header, extensions, payload and padding, without UDP and SRTP tag.
+        pub bytes: ByKind<[u64; Transmission::ALL.len()]>,
+    }
+
+    /// The engine's present population. These go up and down, and a restart forgets them.
+    #[derive(Clone, Default, PartialEq, Eq, Debug)]
+    pub struct Gauges {
+        /// Rooms at home on this worker; a replica is not a second room.
+        pub rooms: u64,
+        /// Peers seated in a room.
+        pub participants: u64,
+        /// Live peer connections.
+        pub active_handles: u64,
+        /// Participants with at least one unmuted published track.
+        pub publishers: u64,
+        /// Participants with at least one unpaused subscription.
+        pub subscribers: u64,
+        /// Tracks: `[kind][direction]`, published (in) and subscribed (out).
+        pub tracks: ByKind<ByDirection>,
+        /// Copies that wait in subscribers' queues.
+        pub queued: ByKind,
+    }
+}
+
+impl Counters {
+    /// A packet was received and authenticated.
+    #[inline]
+    pub fn ingress(&mut self, kind: MediaKind, transmission: Transmission, bytes: usize) {
+        self.ingress.add(kind, transmission, bytes);
+    }
+
+    /// `packets` packets left in one send.
+    #[inline]
+    pub fn egress_run(&mut self, kind: MediaKind, transmission: Transmission, packets: u64, bytes: u64) {
+        self.egress.packets[kind as usize][transmission as usize] += packets;
+        self.egress.bytes[kind as usize][transmission as usize] += bytes;
+    }
+
+    /// A packet is owed to `copies` subscriptions.
+    #[inline]
+    pub fn fanout(&mut self, kind: MediaKind, copies: usize) {
+        self.fanout[kind as usize] += copies as u64;
+    }
+
+    /// One copy will not be sent, on purpose.
+    #[inline]
+    pub fn filtered(&mut self, kind: MediaKind, reason: FilterReason) {
+        self.filtered[kind as usize][reason as usize] += 1;
+    }
+
+    /// A received packet goes no further.
+    #[inline]
+    pub fn dropped_in(&mut self, kind: DropKind, reason: DropReason) {
+        self.dropped(Direction::In, kind, reason, 1);
+    }
+
+    /// `n` packets that should have left did not.
+    #[inline]
+    pub fn dropped_out(&mut self, kind: DropKind, reason: DropReason, n: u64) {
+        self.dropped(Direction::Out, kind, reason, n);
+    }
+
+    /// `messages` NACKs that together ask for `packets` sequence numbers.
+    #[inline]
+    pub fn nacks(&mut self, direction: Direction, kind: MediaKind, messages: u64, packets: u64) {
+        self.nacks[direction as usize][kind as usize] += messages;
+        self.nacked_packets[direction as usize][kind as usize] += packets;
+    }
+
+    /// Picture loss indications, RFC 4585 §6.3.1.
+    #[inline]
+    pub fn plis(&mut self, direction: Direction, messages: u64) {
+        self.plis[direction as usize] += messages;
+    }
+
+    /// Full intra requests, RFC 5104 §4.3.1.
+    #[inline]
+    pub fn firs(&mut self, direction: Direction, messages: u64) {
+        self.firs[direction as usize] += messages;
+    }
+
+    /// A subscriber's PLI or FIR has been decided on.
+    #[inline]
+    pub fn keyframe_request(&mut self, outcome: RequestOutcome) {
+        self.keyframe_requests[outcome as usize] += 1;
+    }
+
+    /// A keyframe came, this long after we asked.
+    #[inline]
+    pub fn keyframe_latency(&mut self, latency: Duration) {
+        self.keyframe_latency.record(&KEYFRAME_LATENCY, latency);
+    }
+
+    /// `n` packets of one batch left, this long after they came.
+    #[inline]
+    pub fn forward_latency(&mut self, kind: MediaKind, latency: Duration, n: u64) {
+        self.forward_latency[kind as usize].record_n(&FORWARD_LATENCY, latency, n);
+    }
+
+    /// An authenticated join request has ended.
+    pub fn joined(&mut self, outcome: JoinOutcome) {
+        self.joins[outcome as usize] += 1;
+    }
+
+    /// A stage of a join is behind the peer.
+    pub fn join_stage(&mut self, stage: Stage, took: Duration) {
+        self.join_stages[stage as usize].record(&JOIN, took);
+    }
+
+    /// An ICE session connected or failed.
+    pub fn ice_session(&mut self, outcome: IceOutcome, relay: Relay) {
+        self.ice_sessions[outcome as usize][relay as usize] += 1;
+    }
+
+    /// A DTLS handshake ended.
+    pub fn dtls_handshake(&mut self, outcome: DtlsOutcome) {
+        self.dtls_handshakes[outcome as usize] += 1;
+    }
+
+    /// A session has its SRTP keys.
+    pub fn srtp_session(&mut self, profile: SrtpProfile) {
+        self.srtp_sessions[profile as usize] += 1;
+    }
+
+    /// A session ended.
+    pub fn session_ended(&mut self, reason: EndReason) {
+        self.sessions_ended[reason as usize] += 1;
+    }
+
+    /// A panic was contained.
+    pub fn panic(&mut self, scope: PanicScope) {
+        self.panics[scope as usize] += 1;
+    }
+
+    /// A publisher ignored its cap for so long that policing began.
+    pub fn cap_violation(&mut self) {
+        self.cap_violations += 1;
+    }
+
+    /// Copies owed and not accounted for. The books balance when this is 0:
+    /// `fanout = egress{first} + filtered + dropped{out} + queued`.
+    pub fn unaccounted(&self, kind: MediaKind) -> i64 {
+        let at = kind as usize;
+        let dropped = &self.dropped[Direction::Out as usize][DropKind::from(kind) as usize];
+        let accounted = self.egress.packets[at][Transmission::First as usize]
+            + self.filtered[at].iter().sum::<u64>()
+            + dropped.iter().sum::<u64>()
+            + self.gauges.queued[at];
+        self.fanout[at].wrapping_sub(accounted) as i64
+    }
+
+    /// What a worker that begins anew goes on counting from: its totals without its population.
+    pub fn carried_over(mut self) -> Counters {
+        self.gauges = Gauges::default();
+        self
+    }
+
+    /// Shows every cell with its number.
+    pub fn cells(&self, mut see: impl FnMut(usize, u64)) {
+        let mut at = 0;
+        self.visit(&mut |value| {
+            see(at, value);
+            at += 1;
+        });
+    }
+
+    #[inline]
+    fn dropped(&mut self, direction: Direction, kind: DropKind, reason: DropReason, n: u64) {
+        // Not lost in release builds: a scrape shows such a cell once it is not 0.
+        debug_assert!(
+            can_occur(direction, kind, reason),
+            "teach can_occur about {direction:?} {kind:?} {reason:?}"
+        );
+        self.dropped[direction as usize][kind as usize][reason as usize] += n;
+    }
+}
+
+impl Gauges {
+    /// Published tracks came or went.
+    pub fn published(&mut self, kind: MediaKind, change: i64) {
+        let cell = &mut self.tracks[kind as usize][Direction::In as usize];
+        *cell = cell.wrapping_add_signed(change);
+    }
+
+    /// Subscribed tracks came or went.
+    pub fn subscribed(&mut self, kind: MediaKind, change: i64) {
+        let cell = &mut self.tracks[kind as usize][Direction::Out as usize];
+        *cell = cell.wrapping_add_signed(change);
+    }
+}
+
+impl Traffic {
+    #[inline]
+    fn add(&mut self, kind: MediaKind, transmission: Transmission, bytes: usize) {
+        self.packets[kind as usize][transmission as usize] += 1;
+        self.bytes[kind as usize][transmission as usize] += bytes as u64;
+    }
+}
+
+#[test]
+fn counters_are_what_the_engine_did() {
+    let mut counters = Counters::default();
+    counters.ingress(MediaKind::Video, Transmission::First, 1_200);
+    counters.ingress(MediaKind::Video, Transmission::First, 300);
+    counters.nacks(Direction::In, MediaKind::Video, 1, 17);
+    counters.dropped_in(DropKind::Other, DropReason::UnknownPeer);
+
+    let mut expected = Counters::default();
+    expected.ingress.packets[1][0] = 2;
+    expected.ingress.bytes[1][0] = 1_500;
+    expected.nacks[0][1] = 1;
+    expected.nacked_packets[0][1] = 17;
+    expected.dropped[0][3][DropReason::UnknownPeer as usize] = 1;
+    assert_eq!(counters, expected);
+}
+
+#[test]
+fn the_books_balance() {
+    let mut counters = Counters::default();
+    counters.fanout(MediaKind::Audio, 10);
+    counters.egress_run(MediaKind::Audio, Transmission::First, 6, 480);
+    counters.egress_run(MediaKind::Audio, Transmission::Rtx, 1, 80);
+    counters.filtered(MediaKind::Audio, FilterReason::Paused);
+    counters.dropped_out(DropKind::Audio, DropReason::Expired, 2);
+    assert_eq!(counters.unaccounted(MediaKind::Audio), 1);
+    counters.gauges.queued[MediaKind::Audio as usize] = 1;
+    assert_eq!(counters.unaccounted(MediaKind::Audio), 0);
+}
+
+#[test]
+fn every_cell_is_seen_once() {
+    let mut counters = Counters::default();
+    let mut next = 0;
+    counters.visit_mut(&mut |cell| {
+        *cell = next;
+        next += 1;
+    });
+    let mut seen = 0;
+    counters.cells(|at, value| {
+        assert_eq!(at as u64, value);
+        seen += 1;
+    });
+    assert_eq!(seen, Counters::LEN);
+    assert_eq!(counters.gauges.queued[1], Counters::LEN as u64 - 1);
+}

@@ -1,0 +1,268 @@
+//! Datagrams out: for each subscriber, its packets copied, rewritten and sealed back to back, then sent in
+//! as few calls as equal sizes allow.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::{Engine, Serving};
+use crate::counters::{Counters, Transmission};
+use crate::drop::DropReason;
+use crate::ids::{MediaKind, PeerKey};
+use crate::path::Path;
+use crate::session::Session;
+
+/// One send: datagrams of `segment` bytes back to back, the last of which may be shorter.
+#[derive(Clone, Copy, Debug)]
+pub struct Transmit<'a> {
+    pub path: Path,
+    pub contents: &'a [u8],
+    /// Size of each datagram when `contents` holds several.
+    pub segment: Option<usize>,
+}
+
+/// Why a send did not happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SendFault {
+    /// The kernel's buffer is full; the engine keeps the datagrams and tries again at the next flush.
+    WouldBlock,
+    /// The kernel refused; the datagrams are lost and counted.
+    Refused,
+}
+
+/// Where a flush puts its datagrams.
+pub trait Outlet {
+    fn send(&mut self, transmit: Transmit<'_>) -> Result<(), SendFault>;
+}
+
+/// Linux takes 64 segments and 65,507 bytes of UDP payload in one `UDP_SEGMENT` send.
+const MAX_SEGMENTS: usize = 64;
+const SLAB: usize = 64 * 1024 - 64;
+/// Room one packet may need: a received datagram's payload, our header and the tag.
+const MAX_PACKET: usize = 2048 + 256;
+
+/// The flush's working memory: one run of sealed packets towards one subscriber.
+#[derive(Default)]
+pub struct Slab {
+    bytes: Vec<u8>,
+    run: Run,
+    /// Sealed runs that found the socket full. A packet is sealed once, so they wait as they are. Two at
+    /// most: the run that blocked, and the packet that closed it.
+    stalled: VecDeque<Stalled>,
+}
+
+struct Stalled {
+    path: Path,
+    bytes: Vec<u8>,
+    run: Run,
+}
+
+/// The packets sealed so far and not yet handed to the kernel.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    start: usize,
+    end: usize,
+    segment: usize,
+    count: usize,
+    tally: Tally,
+}
+
+/// What a run holds, by kind: audio, video.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    packets: [u64; 2],
+    bytes: [u64; 2],
+    /// Arrival of the oldest packet: the whole run is booked with its latency.
+    oldest: [Option<Instant>; 2],
+}
+
+impl Tally {
+    fn add(&mut self, kind: MediaKind, len: usize, arrived: Instant) {
+        let index = usize::from(kind == MediaKind::Video);
+        self.packets[index] += 1;
+        self.bytes[index] += len as u64;
+        self.oldest[index] = Some(self.oldest[index].map_or(arrived, |oldest| oldest.min(arrived)));
+    }
+}
+
+impl Run {
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether a packet of `len` bytes may follow in the same send.
+    fn takes(&self, len: usize) -> bool {
+        self.is_empty() || (len <= self.segment && self.count < MAX_SEGMENTS)
+    }
+
+    fn push(&mut self, at: usize, len: usize) {
+        if self.is_empty() {
+            *self = Run { start: at, end: at, segment: len, ..Run::default() };
+        }
+        self.end += len;
+        self.count += 1;
+    }
+
+    /// A packet shorter than the others ends its run.
+    fn is_closed(&self, len: usize) -> bool {
+        len < self.segment
+    }
+
+    fn segment(&self) -> Option<usize> {
+        (self.count > 1).then_some(self.segment)
+    }
+}
+
+pub fn mark_dirty(dirty: &mut VecDeque<PeerKey>, session: &mut Session, key: PeerKey) {
+    if !session.dirty {
+        session.dirty = true;
+        dirty.push_back(key);
+    }
+}
+
+impl Engine {
+    /// Sends what is queued, subscriber by subscriber. Stops early when the outlet blocks; what is left
+    /// goes at the next call. Returns whether everything went.
+    pub fn flush(&mut self, now: Instant, outlet: &mut impl Outlet) -> bool {
+        if self.slab.bytes.is_empty() {
+            self.slab.bytes.resize(SLAB, 0);
+        }
+        while let Some(stalled) = self.slab.stalled.front() {
+            let segment = stalled.run.segment();
+            match outlet.send(Transmit { path: stalled.path, contents: &stalled.bytes, segment }) {
+                Err(SendFault::WouldBlock) => return false,
+                result => settle(now, &mut self.counters, &stalled.run.tally, result),
+            }
+            self.slab.stalled.pop_front();
+        }
+        while let Some((path, datagram)) = self.parting.pop_front() {
+            // A goodbye that does not fit is no loss: the peer's consent runs out.
+            let _ = outlet.send(Transmit { path, contents: &datagram, segment: None });
+        }
+        while let Some(&key) = self.dirty.front() {
+            self.serving = Serving::Peer(key);
+            let sent = self.flush_session(now, key, outlet);
+            self.serving = Serving::Nobody;
+            if !sent {
+                return false;
+            }
+            self.dirty.pop_front();
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.dirty = false;
+            }
+        }
+        true
+    }
+
+    /// Whether a flush has something to do.
+    pub fn has_output(&self) -> bool {
+        !self.dirty.is_empty() || !self.parting.is_empty() || !self.slab.stalled.is_empty()
+    }
+
+    fn flush_session(&mut self, now: Instant, key: PeerKey, outlet: &mut impl Outlet) -> bool {
+        let Engine { sessions, rooms, counters, slab, .. } = self;
+        let Some(session) = sessions.get_mut(key) else { return true };
+        while let Some((path, datagram)) = session.poll_control() {
+            let transmit = Transmit { path, contents: &datagram, segment: None };
+            if outlet.send(transmit) == Err(SendFault::WouldBlock) {
+                session.push_control(path, datagram);
+                return false;
+            }
+        }
+        let Some(path) = session.ice.selected() else {
+            // No way to send: the queue is bounded and the session's timers will end it.
+            return true;
+        };
+        let router = &rooms[session.room].router;
+        while let Some(queued) = session.queue.pop_front() {
+            let kind = session.slots.get(usize::from(queued.slot)).map_or(MediaKind::Video, |slot| slot.kind);
+            let stored = router.tracks.get(queued.track).and_then(|track| track.history.get(queued.seq));
+            let Some(stored) = stored else {
+                counters.dropped_out(kind.into(), DropReason::Expired, 1);
+                continue;
+            };
+            if slab.run.end + MAX_PACKET > SLAB && !slab.send_run(now, path, outlet, counters) {
+                session.queue.push_front(queued);
+                return false;
+            }
+            let at = slab.run.end;
+            let out = &mut slab.bytes[at..at + MAX_PACKET];
+            let len = match session.write_packet(now, queued.slot, &stored, out) {
+                Ok(len) => len,
+                Err(reason) => {
+                    counters.dropped_out(kind.into(), reason, 1);
+                    continue;
+                }
+            };
+            let arrived = stored.meta.arrived;
+            let flowing = slab.run.takes(len) || slab.send_run(now, path, outlet, counters);
+            slab.run.push(at, len);
+            slab.run.tally.add(kind, len, arrived);
+            if !flowing {
+                // The run before it blocked; this packet is sealed and waits behind it.
+                slab.stall_run(path);
+                return false;
+            }
+            if slab.run.is_closed(len) && !slab.send_run(now, path, outlet, counters) {
+                return false;
+            }
+        }
+        slab.send_run(now, path, outlet, counters)
+    }
+}
+
+impl Slab {
+    /// Hands the run to the kernel. False: the socket is full, and the run waits.
+    fn send_run(
+        &mut self,
+        now: Instant,
+        path: Path,
+        outlet: &mut impl Outlet,
+        counters: &mut Counters,
+    ) -> bool {
+        if self.run.is_empty() {
+            return true;
+        }
+        let contents = &self.bytes[self.run.start..self.run.end];
+        match outlet.send(Transmit { path, contents, segment: self.run.segment() }) {
+            Err(SendFault::WouldBlock) => {
+                self.stall_run(path);
+                false
+            }
+            result => {
+                settle(now, counters, &self.run.tally, result);
+                self.run = Run::default();
+                true
+            }
+        }
+    }
+
+    /// Forgets a run that a fault interrupted.
+    pub fn abandon_run(&mut self) {
+        self.run = Run::default();
+    }
+
+    fn stall_run(&mut self, path: Path) {
+        let run = std::mem::take(&mut self.run);
+        let bytes = self.bytes[run.start..run.end].to_vec();
+        self.stalled.push_back(Stalled { path, bytes, run });
+    }
+}
+
+/// Books a run that has met its fate.
+fn settle(now: Instant, counters: &mut Counters, tally: &Tally, result: Result<(), SendFault>) {
+    for (kind, index) in [(MediaKind::Audio, 0), (MediaKind::Video, 1)] {
+        let (packets, bytes) = (tally.packets[index], tally.bytes[index]);
+        if packets == 0 {
+            continue;
+        }
+        match result {
+            Ok(()) => {
+                counters.egress_run(kind, Transmission::First, packets, bytes);
+                if let Some(oldest) = tally.oldest[index] {
+                    counters.forward_latency(kind, now.saturating_duration_since(oldest), packets);
+                }
+            }
+            Err(_) => counters.dropped_out(kind.into(), DropReason::SendError, packets),
+        }
+    }
+}

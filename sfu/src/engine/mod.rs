@@ -1,0 +1,536 @@
+//! One worker's share of the SFU: its sessions and routers, told the time and given datagrams.
+//!
+//! Sans-IO and single-threaded. Inputs: datagrams, the time, and the host's calls. Outputs: datagrams through
+//! [`Engine::flush`], events through [`Engine::poll_event`]. Any number of inputs, then flush; no input needs
+//! draining after it.
+
+pub mod book;
+mod flush;
+mod ingress;
+mod subscribe;
+mod timers;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use bytes::BytesMut;
+use slotmap::SlotMap;
+
+use crate::config::{Limits, PeerConfig};
+use crate::counters::{Counters, EndReason, IceOutcome, JoinOutcome, PanicScope, Relay};
+use crate::error::{JoinError, NegotiateError};
+use crate::event::{CapCause, LeaveReason, PeerEvent, PeerInfo};
+use crate::ids::{PeerId, PeerKey, RoomKey, Ssrc};
+use crate::path::Path;
+use crate::router::{Publication, Router};
+use crate::session::dtls::{Dtls, Fingerprint, Identity};
+use crate::session::ice::{Credentials, IceLite};
+use crate::session::negotiate::{LocalDescription, Negotiation, OfferError};
+use crate::session::{Session, Start};
+use crate::units::Bitrate;
+use book::AddressBook;
+pub use flush::{Outlet, SendFault, Transmit};
+use timers::{Due, Timers};
+
+/// A peer that has not connected for this long is given up.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What one engine needs to know.
+#[derive(Clone)]
+pub struct EngineConfig {
+    /// Which worker this is: the high part of its peers' ids.
+    pub worker: u16,
+    /// Host candidates put into descriptions.
+    pub candidates: Vec<SocketAddr>,
+    pub publish_cap: Option<Bitrate>,
+    pub require_gcm: bool,
+    pub limits: Limits,
+    pub unreachable_after: Duration,
+    pub identity: Arc<Identity>,
+}
+
+/// Whose turn it is; who pays if the turn panics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Serving {
+    Nobody,
+    Peer(PeerKey),
+    Room(RoomKey),
+}
+
+/// One worker's sessions and rooms.
+pub struct Engine {
+    config: EngineConfig,
+    sessions: SlotMap<PeerKey, Box<Session>>,
+    rooms: SlotMap<RoomKey, Room>,
+    room_names: HashMap<String, RoomKey>,
+    book: AddressBook,
+    timers: Timers,
+    /// Sessions with something to send, in the order they got it.
+    dirty: VecDeque<PeerKey>,
+    /// Last words of departed sessions.
+    parting: VecDeque<(Path, BytesMut)>,
+    events: VecDeque<(PeerId, PeerEvent)>,
+    /// What this engine has done. Cumulative.
+    pub counters: Counters,
+    serving: Serving,
+    slab: flush::Slab,
+    random: SystemRandom,
+}
+
+struct Room {
+    router: Router,
+    scheduled: Option<Instant>,
+}
+
+impl EngineConfig {
+    /// The defaults, for one worker that announces `candidates`.
+    pub fn new(candidates: Vec<SocketAddr>, identity: Arc<Identity>) -> Self {
+        EngineConfig {
+            worker: 0,
+            candidates,
+            publish_cap: None,
+            require_gcm: false,
+            limits: Limits::default(),
+            unreachable_after: Duration::from_secs(5),
+            identity,
+        }
+    }
+}
+
+impl Engine {
+    pub fn new(config: EngineConfig) -> Self {
+        Engine {
+            config,
+            sessions: SlotMap::with_key(),
+            rooms: SlotMap::with_key(),
+            room_names: HashMap::new(),
+            book: AddressBook::default(),
+            timers: Timers::default(),
+            dirty: VecDeque::new(),
+            parting: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            serving: Serving::Nobody,
+            slab: flush::Slab::default(),
+            random: SystemRandom::new(),
+        }
+    }
+
+    // ---- the host's calls --------------------------------------------------------------------------
+
+    /// Admits a peer to a room, which comes into being with its first peer. Returns its id and the answer
+    /// to its offer.
+    pub fn join(
+        &mut self,
+        now: Instant,
+        room: &str,
+        config: PeerConfig,
+        offer: &str,
+    ) -> Result<(PeerId, String), JoinError> {
+        let result = self.admit(now, room, config, offer);
+        match &result {
+            Ok(_) => {}
+            Err(JoinError::Offer(_)) => self.counters.joined(JoinOutcome::Negotiation),
+            Err(_) => self.counters.joined(JoinOutcome::Limit),
+        }
+        result
+    }
+
+    fn admit(
+        &mut self,
+        now: Instant,
+        room: &str,
+        config: PeerConfig,
+        offer: &str,
+    ) -> Result<(PeerId, String), JoinError> {
+        let limits = self.config.limits;
+        if self.sessions.len() >= limits.peers_per_worker {
+            return Err(JoinError::Full { what: "worker", limit: limits.peers_per_worker });
+        }
+        let in_room = self.room_names.get(room).map_or(0, |key| self.rooms[*key].router.peers.len());
+        if in_room >= limits.peers_per_room {
+            return Err(JoinError::Full { what: "room", limit: limits.peers_per_room });
+        }
+
+        let credentials = self.fresh_credentials();
+        let mut negotiation = Negotiation::new(
+            LocalDescription {
+                ufrag: credentials.ufrag.clone(),
+                pwd: credentials.pwd.clone(),
+                fingerprint: self.config.identity.fingerprint().to_owned(),
+                candidates: self.config.candidates.clone(),
+                publish_ceiling: None,
+            },
+            {
+                let random = self.random.clone();
+                move || random_u32(&random)
+            },
+        );
+        let answer = negotiation.handle_offer(offer)?;
+        let remote = negotiation.remote().ok_or(OfferError::IceCredentials)?;
+        let fingerprint = Fingerprint::parse(&remote.fingerprint_algorithm, &remote.fingerprint)
+            .ok_or(OfferError::MissingFingerprint)?;
+        let mut ice = IceLite::new(credentials.clone(), now);
+        ice.set_remote(&remote.ufrag);
+        let dtls = Dtls::new(self.config.identity.clone(), fingerprint, self.config.require_gcm, now);
+        let reporter = Ssrc(random_u32(&self.random) | 1);
+
+        let room_key = self.room_named(room);
+        let cap = config.publish_cap.or(self.config.publish_cap);
+        let worker = self.config.worker;
+        let key = self.sessions.insert_with_key(|key| {
+            Box::new(Session::new(
+                now,
+                Start {
+                    id: PeerId::new(worker, key),
+                    name: config.name.into(),
+                    room: room_key,
+                    subscribe: config.subscribe,
+                    ice,
+                    dtls,
+                    negotiation,
+                    interceptors: config.interceptors,
+                    cap,
+                    reporter,
+                },
+            ))
+        });
+        self.book.add_ufrag(&credentials.ufrag, key);
+        self.greet(room_key, key);
+        self.rooms[room_key].router.enter(key);
+        self.sync_media(now, key);
+        self.resubscribe(now, room_key);
+        self.reschedule(key);
+        Ok((self.sessions[key].id, answer))
+    }
+
+    /// Answers a renegotiation by the client.
+    pub fn offer(&mut self, now: Instant, peer: PeerId, sdp: &str) -> Result<String, NegotiateError> {
+        let key = self.live(peer).ok_or(NegotiateError::Gone)?;
+        let session = &mut self.sessions[key];
+        let room = session.room;
+        let answer = session.negotiation.handle_offer(sdp)?;
+        self.sync_media(now, key);
+        self.resubscribe(now, room);
+        self.reschedule(key);
+        Ok(answer)
+    }
+
+    /// Takes the client's answer to an engine offer.
+    pub fn answer(&mut self, now: Instant, peer: PeerId, sdp: &str) -> Result<(), NegotiateError> {
+        let key = self.live(peer).ok_or(NegotiateError::Gone)?;
+        let session = &mut self.sessions[key];
+        let room = session.room;
+        session.negotiation.handle_answer(sdp)?;
+        self.sync_media(now, key);
+        self.resubscribe_peer(now, room, key);
+        self.reschedule(key);
+        Ok(())
+    }
+
+    /// Caps what the peer publishes, all its tracks together. `None` lifts the cap.
+    pub fn set_publish_cap(&mut self, now: Instant, peer: PeerId, cap: Option<Bitrate>) {
+        if let Some(key) = self.live(peer) {
+            let session = &mut self.sessions[key];
+            session.cap.set(now, cap);
+            session.uplinks.policer.set_cap(cap);
+            self.emit(key, PeerEvent::CapChanged { cap, cause: CapCause::Host });
+            self.reschedule(key);
+        }
+    }
+
+    /// Lets a peer go, with a goodbye on its path.
+    pub fn leave(&mut self, now: Instant, peer: PeerId) {
+        if let Some(key) = self.live(peer) {
+            self.remove(now, key, LeaveReason::Left);
+        }
+    }
+
+    /// Lets everybody go.
+    pub fn shutdown(&mut self, now: Instant) {
+        let keys: Vec<PeerKey> = self.sessions.keys().collect();
+        for key in keys {
+            self.remove(now, key, LeaveReason::Shutdown);
+        }
+    }
+
+    /// The next thing to tell a host.
+    pub fn poll_event(&mut self) -> Option<(PeerId, PeerEvent)> {
+        self.events.pop_front()
+    }
+
+    // ---- time --------------------------------------------------------------------------------------
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Serves one party whose time has come. False when nobody's has.
+    pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        match self.timers.pop_due(now) {
+            None => return false,
+            Some(Due::Peer(key)) => {
+                self.serving = Serving::Peer(key);
+                if let Some(session) = self.sessions.get_mut(key) {
+                    session.scheduled = None;
+                    self.serve_timeout(now, key);
+                    self.reschedule(key);
+                }
+            }
+            Some(Due::Room(key)) => {
+                self.serving = Serving::Room(key);
+                if let Some(room) = self.rooms.get_mut(key) {
+                    room.scheduled = None;
+                    self.poll_keyframes(now, key);
+                }
+            }
+        }
+        self.serving = Serving::Nobody;
+        true
+    }
+
+    fn serve_timeout(&mut self, now: Instant, key: PeerKey) {
+        let session = &mut self.sessions[key];
+        let expiry = session.ice.expire(now);
+        for path in &expiry.removed {
+            self.book.remove_path(path, key);
+        }
+        if expiry.consent_lost {
+            return self.remove(now, key, LeaveReason::ConsentExpired);
+        }
+        if !session.is_connected() && now >= session.joined_at + CONNECT_DEADLINE {
+            return self.remove(now, key, LeaveReason::IceTimeout);
+        }
+        if !session.warned_unreachable
+            && session.ice.last_check().is_none()
+            && now >= session.joined_at + self.config.unreachable_after
+        {
+            session.warned_unreachable = true;
+            let announced = self.config.candidates.clone();
+            self.emit(key, PeerEvent::Unreachable { announced });
+        }
+        let session = &mut self.sessions[key];
+        session.handle_timeout(now);
+        if !self.serve_dtls(now, key) {
+            return;
+        }
+        let reports = self.sender_reports(now, key);
+        let session = &mut self.sessions[key];
+        session.send_due_rtcp(now, &mut self.counters, reports);
+        self.mark_dirty(key);
+    }
+
+    /// Sender reports for what the peer receives: its publishers' clocks in its own timestamps.
+    fn sender_reports(&self, now: Instant, key: PeerKey) -> Vec<crate::session::feedback::Rtcp> {
+        let session = &self.sessions[key];
+        if !session.is_report_due(now) {
+            return Vec::new();
+        }
+        let router = &self.rooms[session.room].router;
+        let reports = session.slots.iter().filter(|slot| slot.live).filter_map(|slot| {
+            let track = router.tracks.get(slot.source()?.track)?;
+            slot.sender_report(now, track.report.as_ref()?)
+        });
+        let mut packets: Vec<crate::session::feedback::Rtcp> = Vec::new();
+        let mut described = Vec::new();
+        for report in reports {
+            described.push(Ssrc(report.ssrc));
+            packets.push(Box::new(report));
+        }
+        if !described.is_empty() {
+            packets.push(session.source_description(described.into_iter()));
+        }
+        packets
+    }
+
+    /// Sends the keyframe requests that are due in a room.
+    fn poll_keyframes(&mut self, now: Instant, key: RoomKey) {
+        let Engine { rooms, sessions, counters, timers, dirty, .. } = self;
+        let Some(room) = rooms.get_mut(key) else { return };
+        let mut next: Option<Instant> = None;
+        for track in room.router.tracks.values_mut() {
+            let Publication { publisher, mid, .. } = track.publication;
+            if let Some(session) = sessions.get_mut(publisher)
+                && session.is_connected()
+                && track.keyframes.poll(now, PUBLISHER_RTT)
+            {
+                session.request_keyframe(now, mid, counters);
+                flush::mark_dirty(dirty, session, publisher);
+            }
+            next = [next, track.keyframes.poll_timeout(now, PUBLISHER_RTT)].into_iter().flatten().min();
+        }
+        timers.schedule(Due::Room(key), &mut room.scheduled, next);
+    }
+
+    // ---- panics ------------------------------------------------------------------------------------
+
+    /// The turn just ended in a panic: who was being served pays, everyone else goes on.
+    pub fn contain_panic(&mut self, now: Instant) -> PanicScope {
+        self.slab.abandon_run();
+        match std::mem::replace(&mut self.serving, Serving::Nobody) {
+            Serving::Peer(key) if self.sessions.contains_key(key) => {
+                self.remove(now, key, LeaveReason::Internal);
+                self.counters.panic(PanicScope::Peer);
+                PanicScope::Peer
+            }
+            Serving::Room(key) if self.rooms.contains_key(key) => {
+                for peer in self.rooms[key].router.peers.clone() {
+                    self.remove(now, peer, LeaveReason::Internal);
+                }
+                self.counters.panic(PanicScope::Room);
+                PanicScope::Room
+            }
+            _ => {
+                self.counters.panic(PanicScope::Worker);
+                PanicScope::Worker
+            }
+        }
+    }
+
+    // ---- inner workings ----------------------------------------------------------------------------
+
+    fn live(&self, peer: PeerId) -> Option<PeerKey> {
+        let key = peer.key();
+        (peer.worker == self.config.worker && self.sessions.contains_key(key)).then_some(key)
+    }
+
+    fn room_named(&mut self, name: &str) -> RoomKey {
+        if let Some(key) = self.room_names.get(name) {
+            return *key;
+        }
+        let key = self.rooms.insert(Room { router: Router::new(name), scheduled: None });
+        self.room_names.insert(name.to_owned(), key);
+        self.counters.gauges.rooms += 1;
+        key
+    }
+
+    /// Tells the room of the newcomer, and the newcomer of the room.
+    fn greet(&mut self, room: RoomKey, newcomer: PeerKey) {
+        for other in self.rooms[room].router.peers.clone() {
+            self.emit(other, PeerEvent::PeerJoined(self.info(newcomer)));
+            self.emit(newcomer, PeerEvent::PeerJoined(self.info(other)));
+        }
+        self.counters.gauges.participants += 1;
+        self.counters.gauges.active_handles += 1;
+    }
+
+    fn info(&self, peer: PeerKey) -> PeerInfo {
+        let session = &self.sessions[peer];
+        PeerInfo { peer: session.id, name: session.name.to_string() }
+    }
+
+    fn remove(&mut self, now: Instant, key: PeerKey, reason: LeaveReason) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let room_key = session.room;
+        if reason != LeaveReason::Internal {
+            // After a fault inside it, the session's own goodbye is not to be trusted.
+            session.close(now);
+            while let Some(last) = session.poll_control() {
+                self.parting.push_back(last);
+            }
+        }
+        let connected = session.is_connected();
+        self.withdraw_all(key);
+        self.emit(key, PeerEvent::Left(reason));
+        let info = self.info(key);
+        self.book.remove_peer(key);
+        if let Some(mut session) = self.sessions.remove(key) {
+            self.timers.schedule(Due::Peer(key), &mut session.scheduled, None);
+        }
+        self.counters.gauges.participants -= 1;
+        self.counters.gauges.active_handles -= 1;
+        self.counters.session_ended(end_reason(reason));
+        if !connected {
+            self.counters.joined(match reason {
+                LeaveReason::IceTimeout => JoinOutcome::IceTimeout,
+                LeaveReason::DtlsFailed => JoinOutcome::DtlsFailed,
+                LeaveReason::Internal => JoinOutcome::Internal,
+                _ => JoinOutcome::Cancelled,
+            });
+        }
+        if reason == LeaveReason::IceTimeout {
+            self.counters.ice_session(IceOutcome::Timeout, Relay::None);
+        }
+        let room = &mut self.rooms[room_key];
+        room.router.leave(key);
+        if room.router.is_empty() {
+            self.timers.schedule(Due::Room(room_key), &mut room.scheduled, None);
+            if let Some(room) = self.rooms.remove(room_key) {
+                self.room_names.remove(&room.router.name);
+                self.counters.gauges.rooms -= 1;
+            }
+            return;
+        }
+        for other in room.router.peers.clone() {
+            self.emit(other, PeerEvent::PeerLeft(info.clone()));
+        }
+        self.resubscribe(now, room_key);
+    }
+
+    fn emit(&mut self, key: PeerKey, event: PeerEvent) {
+        if let Some(session) = self.sessions.get(key) {
+            self.events.push_back((session.id, event));
+        }
+    }
+
+    fn mark_dirty(&mut self, key: PeerKey) {
+        if let Some(session) = self.sessions.get_mut(key)
+            && session.has_output()
+        {
+            flush::mark_dirty(&mut self.dirty, session, key);
+        }
+    }
+
+    fn reschedule(&mut self, key: PeerKey) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            let mut wanted = session.poll_timeout();
+            if !session.is_connected() {
+                let deadline = match session.warned_unreachable || session.ice.last_check().is_some() {
+                    false => session.joined_at + self.config.unreachable_after,
+                    true => session.joined_at + CONNECT_DEADLINE,
+                };
+                wanted = [wanted, Some(deadline)].into_iter().flatten().min();
+            }
+            self.timers.schedule(Due::Peer(key), &mut session.scheduled, wanted);
+        }
+    }
+
+    fn fresh_credentials(&self) -> Credentials {
+        loop {
+            let credentials = Credentials::random();
+            if !self.book.has_ufrag(&credentials.ufrag) {
+                return credentials;
+            }
+        }
+    }
+
+    /// Sizes of everything that could leak: sessions, rooms, paths, ufrags, timers.
+    pub fn footprint(&self) -> [usize; 5] {
+        let (paths, ufrags) = self.book.len();
+        [self.sessions.len(), self.rooms.len(), paths, ufrags, self.timers.len()]
+    }
+}
+
+fn end_reason(reason: LeaveReason) -> EndReason {
+    match reason {
+        LeaveReason::Left | LeaveReason::Closed => EndReason::Left,
+        LeaveReason::IceTimeout => EndReason::IceTimeout,
+        LeaveReason::ConsentExpired => EndReason::ConsentExpired,
+        LeaveReason::Shutdown => EndReason::Drained,
+        LeaveReason::DtlsFailed | LeaveReason::Internal => EndReason::Error,
+    }
+}
+
+fn random_u32(random: &SystemRandom) -> u32 {
+    let mut bytes = [0; 4];
+    random.fill(&mut bytes).expect("the system's random source answers");
+    u32::from_ne_bytes(bytes)
+}
+
+/// Publishers that receive nothing from us send no receiver reports, so their RTT is unknown; keyframe
+/// requests are spaced as if it were this.
+const PUBLISHER_RTT: Duration = Duration::from_millis(100);

@@ -1,0 +1,297 @@
+//! Who receives what: tracks matched with slots, slots matched with what is negotiated.
+
+use std::time::Instant;
+
+use super::Engine;
+use crate::config::Subscribe;
+use crate::event::{PeerEvent, PeerInfo, SlotInfo};
+use crate::ids::{MediaKind, Mid, PeerKey, RoomKey, TrackKey};
+use crate::media::codec::Codec;
+use crate::router::{Publication, Subscription};
+use crate::session::negotiate::Origin;
+use crate::session::slot::Source;
+
+/// A track one peer may want.
+#[derive(Clone, Copy)]
+struct Wanted {
+    track: TrackKey,
+    publisher: PeerKey,
+    kind: MediaKind,
+    codec: Codec,
+}
+
+impl Wanted {
+    fn source(&self) -> Source {
+        Source { publisher: self.publisher, track: self.track, codec: self.codec }
+    }
+}
+
+impl Engine {
+    /// Brings a peer's tracks and slots in line with what has just been negotiated.
+    pub(super) fn sync_media(&mut self, now: Instant, key: PeerKey) {
+        self.sync_uplinks(key);
+        let Engine { sessions, random, .. } = self;
+        let session = &mut sessions[key];
+        let random = &*random;
+        session.sync_slots(|| super::random_u32(random));
+        self.settle(now, key);
+    }
+
+    /// Publishes what the peer newly sends, withdraws what it no longer does.
+    fn sync_uplinks(&mut self, key: PeerKey) {
+        let session = &mut self.sessions[key];
+        let negotiated: Vec<_> = session.negotiation.uplinks().cloned().collect();
+        let gone: Vec<Mid> = session
+            .uplinks
+            .iter()
+            .map(|uplink| uplink.mid)
+            .filter(|mid| negotiated.iter().all(|uplink| uplink.mid != *mid))
+            .collect();
+        for mid in gone {
+            self.withdraw(key, mid);
+        }
+        for uplink in &negotiated {
+            let session = &mut self.sessions[key];
+            if session.uplinks.get(uplink.mid).is_some() {
+                session.uplinks.update(uplink);
+                continue;
+            }
+            let Some(binding) = uplink.codecs.first() else { continue };
+            if session.uplinks.iter().count() >= self.config.limits.tracks_per_peer {
+                continue;
+            }
+            let publication =
+                Publication { publisher: key, mid: uplink.mid, kind: uplink.kind, codec: binding.codec };
+            let track = self.rooms[session.room].router.publish(publication);
+            session.uplinks.add(uplink, track);
+            self.counters.gauges.published(uplink.kind, 1);
+            self.emit(key, PeerEvent::TrackAdded { mid: uplink.mid.to_string(), kind: uplink.kind });
+        }
+    }
+
+    /// Ends one published track.
+    fn withdraw(&mut self, key: PeerKey, mid: Mid) {
+        let session = &mut self.sessions[key];
+        let Some(uplink) = session.uplinks.remove(mid) else { return };
+        let room = session.room;
+        let Some(track) = self.rooms[room].router.withdraw(uplink.track) else { return };
+        for subscription in track.subscriptions() {
+            if let Some(subscriber) = self.sessions.get_mut(subscription.peer) {
+                subscriber.slots[usize::from(subscription.slot)].live = false;
+                self.counters.gauges.subscribed(uplink.kind, -1);
+            }
+        }
+        self.counters.gauges.published(uplink.kind, -1);
+        self.emit(key, PeerEvent::TrackRemoved { mid: mid.to_string(), kind: uplink.kind });
+    }
+
+    /// Ends everything the peer publishes and receives.
+    pub(super) fn withdraw_all(&mut self, key: PeerKey) {
+        let mids: Vec<Mid> = self.sessions[key].uplinks.iter().map(|uplink| uplink.mid).collect();
+        for mid in mids {
+            self.withdraw(key, mid);
+        }
+        for index in 0..self.sessions[key].slots.len() {
+            self.detach(key, index);
+        }
+    }
+
+    /// Matches tracks with slots for everybody in the room.
+    pub(super) fn resubscribe(&mut self, now: Instant, room: RoomKey) {
+        let Some(entry) = self.rooms.get(room) else { return };
+        for peer in entry.router.peers.clone() {
+            self.resubscribe_peer(now, room, peer);
+        }
+    }
+
+    /// Matches tracks with slots for one peer, and offers what is missing.
+    pub(super) fn resubscribe_peer(&mut self, now: Instant, room: RoomKey, key: PeerKey) {
+        let before = self.bindings(key);
+        let wanted = self.wanted(room, key);
+        self.seat(key, &wanted);
+        if self.sessions[key].subscribe == Subscribe::Auto {
+            self.offer_slots(key, &wanted);
+        }
+        let bindings = self.bindings(key);
+        if bindings != before {
+            let slots = self.slot_infos(&bindings);
+            self.emit(key, PeerEvent::Slots(slots));
+        }
+        if let Some(sdp) = self.sessions[key].negotiation.create_offer() {
+            self.emit(key, PeerEvent::Offer { sdp });
+        }
+        self.settle(now, key);
+    }
+
+    fn wanted(&self, room: RoomKey, key: PeerKey) -> Vec<Wanted> {
+        let filter = match &self.sessions[key].subscribe {
+            Subscribe::Nothing => return Vec::new(),
+            Subscribe::Auto => None,
+            Subscribe::Slots(filter) => Some(filter),
+        };
+        let router = &self.rooms[room].router;
+        let tracks = router.published().filter(|(_, track)| track.publication.publisher != key);
+        tracks
+            .filter(|(_, track)| {
+                let publisher = self.sessions.get(track.publication.publisher);
+                publisher.is_some_and(|publisher| filter.is_none_or(|filter| filter.admits(&publisher.name)))
+            })
+            .map(|(key, track)| {
+                let Publication { publisher, kind, codec, .. } = track.publication;
+                Wanted { track: key, publisher, kind, codec }
+            })
+            .collect()
+    }
+
+    /// Binds the slots the client offered: the nth audio and the nth video slot to one publisher, who keeps
+    /// the seat while it stays.
+    fn seat(&mut self, key: PeerKey, wanted: &[Wanted]) {
+        let session = &self.sessions[key];
+        let slots_of = |kind| -> Vec<usize> {
+            let slots = session.slots.iter().enumerate();
+            slots
+                .filter(|(_, slot)| slot.origin == Origin::Client && slot.kind == kind)
+                .map(|(index, _)| index)
+                .collect()
+        };
+        let rows =
+            [(MediaKind::Audio, slots_of(MediaKind::Audio)), (MediaKind::Video, slots_of(MediaKind::Video))];
+        let mut seats = session.seats.clone();
+        seats.resize(rows.iter().map(|(_, slots)| slots.len()).max().unwrap_or(0), None);
+        for seat in &mut seats {
+            seat.take_if(|publisher| wanted.iter().all(|track| track.publisher != *publisher));
+        }
+        for track in wanted {
+            if !seats.contains(&Some(track.publisher))
+                && let Some(free) = seats.iter_mut().find(|seat| seat.is_none())
+            {
+                *free = Some(track.publisher);
+            }
+        }
+        for (kind, slots) in rows {
+            for (seat, slot) in seats.iter().zip(slots) {
+                let track = wanted.iter().find(|track| Some(track.publisher) == *seat && track.kind == kind);
+                self.bind(key, slot, track.map(Wanted::source));
+            }
+        }
+        self.sessions[key].seats = seats;
+    }
+
+    /// Gives every track that has no seat an m-line of our own.
+    fn offer_slots(&mut self, key: PeerKey, wanted: &[Wanted]) {
+        let session = &self.sessions[key];
+        let seated: Vec<TrackKey> = session
+            .slots
+            .iter()
+            .filter(|slot| slot.origin == Origin::Client)
+            .filter_map(|slot| Some(slot.source()?.track))
+            .collect();
+        let (kept, gone): (Vec<_>, Vec<_>) = session.offered.iter().copied().partition(|(_, track)| {
+            wanted.iter().any(|wanted| wanted.track == *track) && !seated.contains(track)
+        });
+        let mut missing: Vec<Wanted> = wanted
+            .iter()
+            .filter(|track| {
+                !seated.contains(&track.track) && kept.iter().all(|(_, kept)| *kept != track.track)
+            })
+            .copied()
+            .collect();
+        missing.truncate(self.config.limits.slots_per_peer.saturating_sub(kept.len()));
+
+        for (mid, _) in &gone {
+            if let Some(index) = self.sessions[key].slot_index(*mid) {
+                self.bind(key, index, None);
+            }
+            self.sessions[key].negotiation.remove_slot(*mid);
+        }
+        let mut offered = kept;
+        for track in missing {
+            // The stream id groups a publisher's audio and video, which is what lip-sync hangs on.
+            let stream = self.sessions[track.publisher].id.to_string();
+            let name = format!("{stream}-{}", track.kind);
+            let mid = self.sessions[key].negotiation.add_slot(track.kind, &stream, &name);
+            offered.push((mid, track.track));
+        }
+        self.sessions[key].offered = offered.clone();
+        let Engine { sessions, random, .. } = self;
+        let random = &*random;
+        sessions[key].sync_slots(|| super::random_u32(random));
+        for (mid, track) in offered {
+            let source = wanted.iter().find(|wanted| wanted.track == track).map(Wanted::source);
+            if let Some(index) = self.sessions[key].slot_index(mid) {
+                self.bind(key, index, source);
+            }
+        }
+    }
+
+    fn bind(&mut self, key: PeerKey, slot: usize, source: Option<Source>) {
+        if self.sessions[key].slots[slot].source() != source {
+            self.detach(key, slot);
+            self.sessions[key].slots[slot].bind(source);
+        }
+    }
+
+    /// Attaches the slots that have become ready to their tracks, and detaches those that are not any more.
+    pub(super) fn settle(&mut self, now: Instant, key: PeerKey) {
+        for index in 0..self.sessions[key].slots.len() {
+            let session = &self.sessions[key];
+            let slot = &session.slots[index];
+            let ready = slot.is_ready() && session.is_connected();
+            match (slot.live, ready) {
+                (false, true) => self.attach(now, key, index),
+                (true, false) => self.detach(key, index),
+                _ => {}
+            }
+        }
+    }
+
+    fn attach(&mut self, now: Instant, key: PeerKey, index: usize) {
+        let session = &mut self.sessions[key];
+        let room = session.room;
+        let slot = &mut session.slots[index];
+        let Some(source) = slot.source() else { return };
+        let Some(track) = self.rooms[room].router.tracks.get_mut(source.track) else { return };
+        track.subscribe(Subscription { peer: key, slot: index as u16 });
+        slot.live = true;
+        slot.restart();
+        let kind = slot.kind;
+        self.counters.gauges.subscribed(kind, 1);
+        if kind == MediaKind::Video {
+            self.want_keyframe(now, key, index);
+        }
+    }
+
+    fn detach(&mut self, key: PeerKey, index: usize) {
+        let session = &mut self.sessions[key];
+        let room = session.room;
+        let slot = &mut session.slots[index];
+        if !std::mem::replace(&mut slot.live, false) {
+            return;
+        }
+        self.counters.gauges.subscribed(slot.kind, -1);
+        if let Some(source) = slot.source()
+            && let Some(track) = self.rooms[room].router.tracks.get_mut(source.track)
+        {
+            track.unsubscribe(Subscription { peer: key, slot: index as u16 });
+        }
+    }
+
+    fn bindings(&self, key: PeerKey) -> Vec<(Mid, MediaKind, Option<PeerKey>)> {
+        let slots = self.sessions[key].slots.iter();
+        slots.map(|slot| (slot.mid, slot.kind, slot.source().map(|source| source.publisher))).collect()
+    }
+
+    fn slot_infos(&self, bindings: &[(Mid, MediaKind, Option<PeerKey>)]) -> Vec<SlotInfo> {
+        let info = |publisher: &Option<PeerKey>| -> Option<PeerInfo> {
+            publisher.filter(|key| self.sessions.contains_key(*key)).map(|key| self.info(key))
+        };
+        bindings
+            .iter()
+            .map(|(mid, kind, publisher)| SlotInfo {
+                mid: mid.to_string(),
+                kind: *kind,
+                publisher: info(publisher),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,96 @@
+//! What can fail for a host, one enum per operation.
+
+use std::io;
+use std::net::SocketAddr;
+
+pub use crate::session::negotiate::{AnswerError, OfferError};
+
+/// [`Sfu::start`](crate::Sfu::start) could not.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A media port is taken or not permitted.
+    #[error("cannot bind the media port {address}: {source}; free it or choose another with Config::new")]
+    Bind {
+        /// The address of the worker whose socket could not be bound.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The media address is a wildcard and no address was announced.
+    #[error(
+        "no address to announce: {media} is a wildcard, so name an address that clients can reach with Config::announce"
+    )]
+    NothingToAnnounce {
+        /// The configured media address.
+        media: SocketAddr,
+    },
+    /// An announced address cannot be reached by clients of the media socket.
+    #[error("cannot announce {announced}: the media socket {media} does not receive that address family")]
+    AddressFamily {
+        /// The announced address.
+        announced: std::net::IpAddr,
+        /// The configured media address.
+        media: SocketAddr,
+    },
+    /// Zero workers, or so many that their ports do not fit below 65536.
+    #[error("{workers} workers cannot be placed from port {port} on")]
+    Workers {
+        /// The number asked for.
+        workers: usize,
+        /// The base port.
+        port: u16,
+    },
+    /// A thread or runtime could not be made.
+    #[error("cannot start a media thread: {0}")]
+    Thread(#[from] io::Error),
+    /// No certificate could be made for DTLS.
+    #[error("cannot make a DTLS certificate: {0}")]
+    Certificate(String),
+}
+
+/// [`Sfu::room`](crate::Sfu::room) refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RoomError {
+    /// The SFU is shutting down.
+    #[error("the sfu is shutting down")]
+    Shutdown,
+}
+
+/// [`Room::join`](crate::Room::join) refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The client's offer cannot be answered.
+    #[error("{0}")]
+    Offer(#[from] OfferError),
+    /// A configured limit is reached.
+    #[error("{what} is full: {limit} peers")]
+    Full {
+        /// `room` or `worker`.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// The SFU is shutting down.
+    #[error("the sfu is shutting down")]
+    Shutdown,
+}
+
+/// [`Peer::offer`](crate::Peer::offer) or [`Peer::answer`](crate::Peer::answer) failed; the peer keeps its
+/// previous state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NegotiateError {
+    /// The client's offer cannot be answered. [`OfferError::Glare`] means that the SFU's own offer is
+    /// pending: the client rolls back, answers that one, and offers again.
+    #[error("{0}")]
+    Offer(#[from] OfferError),
+    /// The client's answer does not fit the offer.
+    #[error("{0}")]
+    Answer(#[from] AnswerError),
+    /// The peer has left.
+    #[error("the peer has left")]
+    Gone,
+}

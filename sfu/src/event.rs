@@ -1,0 +1,109 @@
+//! What a host hears about its peers.
+
+use std::net::SocketAddr;
+
+use crate::{Bitrate, MediaKind, PeerId};
+
+/// Something that happened to a peer, from [`Peer::next_event`](crate::Peer::next_event).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerEvent {
+    /// ICE and DTLS are up: media can flow.
+    Connected,
+    /// The SFU wants to change what this client receives. Deliver the offer, then hand the client's
+    /// answer to [`Peer::answer`](crate::Peer::answer).
+    Offer {
+        /// The session description to set as the client's remote description.
+        sdp: String,
+    },
+    /// Which m-line now carries which publisher: the whole mapping, after every change. Arrives before the
+    /// offer that makes it true.
+    Slots(Vec<SlotInfo>),
+    /// Another peer entered the room, or was there when this one joined.
+    PeerJoined(PeerInfo),
+    /// Another peer left the room.
+    PeerLeft(PeerInfo),
+    /// This peer now publishes on the m-line `mid`.
+    TrackAdded {
+        /// The m-line.
+        mid: String,
+        /// Audio or video.
+        kind: MediaKind,
+    },
+    /// This peer stopped publishing on the m-line `mid`.
+    TrackRemoved {
+        /// The m-line.
+        mid: String,
+        /// Audio or video.
+        kind: MediaKind,
+    },
+    /// The cap on what this peer publishes changed, or began or ceased to be enforced by dropping.
+    CapChanged {
+        /// The cap in force; `None` when there is none.
+        cap: Option<Bitrate>,
+        /// Why this event came.
+        cause: CapCause,
+    },
+    /// Since the answer, no authenticated connectivity check has arrived: the announced addresses are
+    /// probably not reachable from the client.
+    Unreachable {
+        /// What the client was told.
+        announced: Vec<SocketAddr>,
+    },
+    /// The peer is gone; nothing follows.
+    Left(LeaveReason),
+    /// The host read too slowly: this many events before this one were dropped.
+    Lagged(u64),
+}
+
+/// One m-line on which a peer receives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotInfo {
+    /// The m-line's identification tag.
+    pub mid: String,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Whose media it carries; `None` while it is idle.
+    pub publisher: Option<PeerInfo>,
+}
+
+/// Another peer of the room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Its id.
+    pub peer: PeerId,
+    /// Its display name, as the host gave it.
+    pub name: String,
+}
+
+/// Why [`PeerEvent::CapChanged`] was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CapCause {
+    /// The host set another cap.
+    Host,
+    /// The publisher stayed more than 20 % over its cap for 3 s: its video is now dropped down to the cap.
+    Policing,
+    /// The publisher keeps to its cap again.
+    Complying,
+}
+
+/// Why a peer left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LeaveReason {
+    /// The host let it go, or dropped its last handle.
+    Left,
+    /// The client closed its DTLS association.
+    Closed,
+    /// No authenticated connectivity check arrived within 30 s of joining.
+    IceTimeout,
+    /// Connectivity checks ceased for 30 s (RFC 7675).
+    ConsentExpired,
+    /// The DTLS handshake did not succeed.
+    DtlsFailed,
+    /// A fault inside the SFU cost this peer its session; the process goes on.
+    Internal,
+    /// The SFU shut down.
+    Shutdown,
+}

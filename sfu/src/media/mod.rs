@@ -1,0 +1,9 @@
+//! The state of one stream: what was received, what is kept, how it is renumbered, what it may cost.
+
+pub mod arrivals;
+pub mod budget;
+pub mod codec;
+pub mod history;
+pub mod keyframe;
+pub mod receive;
+pub mod rewrite;

@@ -1,0 +1,49 @@
+//! A ready `/metrics` route for axum hosts.
+
+use std::sync::Arc;
+
+use ::axum::Router;
+use ::axum::extract::State;
+use ::axum::http::{StatusCode, header};
+use ::axum::response::{IntoResponse, Response};
+use ::axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+
+use super::Metrics;
+
+/// The media type of what [`metrics_router`] answers.
+pub const OPENMETRICS_TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Answers `GET /metrics` with this SFU's metrics as OpenMetrics text.
+///
+/// A host with metrics of its own mounts both on one registry with [`Metrics::register`] instead,
+/// and serves that.
+pub fn metrics_router(metrics: Metrics) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state(Arc::new(metrics.registry()))
+}
+
+async fn scrape(State(registry): State<Arc<Registry>>) -> Response {
+    let mut text = String::new();
+    match encode(&mut text, &registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, OPENMETRICS_TEXT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[test]
+fn a_scrape_is_openmetrics_to_the_end() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime without drivers needs nothing");
+    runtime.block_on(async {
+        let registry = Arc::new(Metrics::new(vec![]).registry());
+        let response = scrape(State(registry)).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], OPENMETRICS_TEXT);
+        let body = ::axum::body::to_bytes(response.into_body(), 1 << 20).await;
+        let body = body.expect("the body is a string");
+        assert!(body.starts_with(b"# HELP sfu_"));
+        assert!(body.ends_with(b"\n# EOF\n"));
+    });
+}

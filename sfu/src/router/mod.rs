@@ -1,0 +1,59 @@
+//! One room: who publishes what, who receives it, and who must be asked for a keyframe.
+//!
+//! The router decides end to end and knows no addresses, keys or clocks of a connection; those are the
+//! session's. It names peers by key only.
+
+pub mod track;
+
+use slotmap::SlotMap;
+
+use crate::ids::{PeerKey, TrackKey};
+pub use track::{Publication, Subscription, Track};
+
+/// A room on this worker.
+pub struct Router {
+    pub name: String,
+    /// In order of arrival.
+    pub peers: Vec<PeerKey>,
+    pub tracks: SlotMap<TrackKey, Track>,
+    /// Track keys in publish order.
+    order: Vec<TrackKey>,
+}
+
+impl Router {
+    pub fn new(name: &str) -> Self {
+        Router { name: name.to_owned(), peers: Vec::new(), tracks: SlotMap::with_key(), order: Vec::new() }
+    }
+
+    pub fn enter(&mut self, peer: PeerKey) {
+        self.peers.push(peer);
+    }
+
+    /// The peer's own tracks must have been withdrawn before.
+    pub fn leave(&mut self, peer: PeerKey) {
+        self.peers.retain(|other| *other != peer);
+        for track in self.tracks.values_mut() {
+            track.unsubscribe_peer(peer);
+        }
+    }
+
+    pub fn publish(&mut self, publication: Publication) -> TrackKey {
+        let key = self.tracks.insert(Track::new(publication));
+        self.order.push(key);
+        key
+    }
+
+    pub fn withdraw(&mut self, key: TrackKey) -> Option<Track> {
+        self.order.retain(|other| *other != key);
+        self.tracks.remove(key)
+    }
+
+    /// Every track, in publish order.
+    pub fn published(&self) -> impl Iterator<Item = (TrackKey, &Track)> {
+        self.order.iter().filter_map(|key| Some((*key, self.tracks.get(*key)?)))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+}

@@ -1,0 +1,745 @@
+//! DTLS-SRTP as the passive side: RFC 5764, through `rtc-dtls`.
+//!
+//! The library gets to see only what a handshake needs, in the form it handles best. Plaintext
+//! (epoch 0) proves nothing about its sender, so we put handshake messages together ourselves,
+//! count them, and drop alerts; retransmission is ours too. Once the peer has proved itself,
+//! plaintext is not read at all.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512};
+use bytes::BytesMut;
+use rtc_crypto::{CryptoError, RTCCrypto, RTCCryptoProvider, RTCRandom};
+use rtc_dtls::cipher_suite::CipherSuiteId;
+use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType};
+use rtc_dtls::crypto::Certificate;
+use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
+use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc_dtls::state::State;
+use rtc_shared::TransportProtocol;
+use rtc_shared::error::Error;
+
+use super::srtp::{KeyMaterial, MasterKey, Profile};
+use crate::drop::DropReason;
+use crate::wire::dtls::{self, ClientHello, Message, Reassembly, Record};
+
+/// Who we are to every peer: a self-signed P-256 certificate.
+pub struct Identity {
+    certificate: Certificate,
+    provider: Arc<dyn RTCCryptoProvider>,
+    fingerprint: String,
+}
+
+impl Identity {
+    /// A fresh key and certificate.
+    ///
+    /// # Errors
+    ///
+    /// When the cryptography library cannot make one.
+    pub fn generate() -> Result<Self, IdentityError> {
+        let provider = rtc_crypto::default_provider().map_err(|_| IdentityError)?;
+        let certificate = Certificate::generate_self_signed(["sluicegate".to_owned()], provider.crypto())
+            .map_err(|_| IdentityError)?;
+        let der = certificate.certificate.first().ok_or(IdentityError)?;
+        let hash = digest::digest(&SHA256, der);
+        let hex: Vec<_> = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+        let fingerprint = format!("sha-256 {}", hex.join(":"));
+        Ok(Identity { certificate, provider, fingerprint })
+    }
+
+    /// The value of SDP's `a=fingerprint`.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+}
+
+/// No certificate could be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("cannot generate a certificate")]
+pub struct IdentityError;
+
+/// The hash of the certificate that a peer announces in SDP, RFC 8122 §5.
+#[derive(Clone)]
+pub struct Fingerprint {
+    algorithm: &'static digest::Algorithm,
+    hash: Vec<u8>,
+}
+
+impl Fingerprint {
+    /// Reads `sha-256`, `sha-384` or `sha-512` and a hash in hexadecimal, with colons.
+    pub fn parse(algorithm: &str, hex: &str) -> Option<Fingerprint> {
+        let algorithm = match algorithm.to_ascii_lowercase().as_str() {
+            "sha-256" => &SHA256,
+            "sha-384" => &SHA384,
+            "sha-512" => &SHA512,
+            _ => return None,
+        };
+        let byte = |text: &str| {
+            let hex = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            hex.then(|| u8::from_str_radix(text, 16).ok())?
+        };
+        let hash: Vec<u8> = hex.trim().split(':').map(byte).collect::<Option<_>>()?;
+        (hash.len() == algorithm.output_len()).then_some(Fingerprint { algorithm, hash })
+    }
+
+    fn matches(&self, certificate: &[u8]) -> bool {
+        let hash = digest::digest(self.algorithm, certificate);
+        verify_slices_are_equal(hash.as_ref(), &self.hash).is_ok()
+    }
+}
+
+/// Reads the value of `a=fingerprint`, such as `sha-256 AA:BB:…`.
+impl FromStr for Fingerprint {
+    type Err = FingerprintError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (algorithm, hex) = text.trim().split_once(' ').ok_or(FingerprintError)?;
+        Fingerprint::parse(algorithm, hex).ok_or(FingerprintError)
+    }
+}
+
+/// A text that is not a certificate fingerprint we can check.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("not a sha-256, sha-384 or sha-512 fingerprint")]
+pub struct FingerprintError;
+
+/// What a handshake came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DtlsEvent {
+    /// The peer owns the announced certificate, and these are the keys.
+    Connected(KeyMaterial),
+    /// The peer said goodbye.
+    Closed,
+    /// There will be no connection.
+    Failed(DtlsFailure),
+}
+
+/// Why a handshake failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum DtlsFailure {
+    /// Not finished in time.
+    Timeout,
+    /// The peer's certificate is not the announced one.
+    Fingerprint,
+    /// No protection profile in common.
+    NoProfile,
+    /// Anything else that DTLS forbids.
+    Protocol,
+}
+
+/// One peer's DTLS association, server side.
+///
+/// Feed it datagrams from validated paths only. Until a client returns the cookie of our
+/// HelloVerifyRequest, several attempts are kept apart by their randoms, so that a stray
+/// ClientHello does not spoil the honest one.
+pub struct Dtls {
+    identity: Arc<Identity>,
+    remote: Fingerprint,
+    require_gcm: bool,
+    /// What a client has to return. All attempts share it: a client takes the first
+    /// HelloVerifyRequest it sees, which may answer a stray ClientHello.
+    cookie: [u8; COOKIE],
+    phase: Phase,
+    reassembly: Reassembly,
+    /// Attempts that have not returned their cookie; oldest first.
+    attempts: Vec<Association>,
+    /// The attempt that has.
+    chosen: Option<Association>,
+    hellos: HelloBudget,
+    /// Plaintext or not yet readable records given to the library.
+    records_fed: u32,
+    /// An attempt was refused, for this reason: unless a better one comes, that is the outcome.
+    refused: Option<(Instant, DtlsFailure)>,
+    deadline: Instant,
+    hello_seen: bool,
+    resend_at: Option<(Instant, Duration)>,
+    final_flights_left: u32,
+    transmits: VecDeque<BytesMut>,
+    events: VecDeque<DtlsEvent>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Handshake,
+    Connected,
+    Over,
+}
+
+impl Dtls {
+    /// An association that waits for its peer: [`FIRST_HELLO`] for the first ClientHello, and
+    /// [`HANDSHAKE`] from there.
+    pub fn new(identity: Arc<Identity>, remote: Fingerprint, require_gcm: bool, now: Instant) -> Self {
+        let mut cookie = [0; COOKIE];
+        aws_lc_rs::rand::fill(&mut cookie).expect("the system's random source works, or nothing is safe");
+        Dtls {
+            identity,
+            remote,
+            require_gcm,
+            cookie,
+            phase: Phase::Handshake,
+            reassembly: Reassembly::default(),
+            attempts: Vec::new(),
+            chosen: None,
+            hellos: HelloBudget::new(now),
+            records_fed: 0,
+            refused: None,
+            deadline: now + FIRST_HELLO,
+            hello_seen: false,
+            resend_at: None,
+            final_flights_left: MAX_FINAL_FLIGHTS,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Takes a datagram from a validated path.
+    ///
+    /// # Errors
+    ///
+    /// The reason to count it as dropped; the association goes on regardless.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DropReason> {
+        let records = dtls::records(datagram).ok_or(DropReason::Malformed)?;
+        let mut outcome = Ok(());
+        let mut repeats_itself = false;
+        for record in &records {
+            match self.phase {
+                Phase::Handshake if record.epoch == 0 => {
+                    outcome = outcome.and(self.handle_plaintext(now, record));
+                }
+                Phase::Handshake => outcome = outcome.and(self.handle_early(now, record)),
+                Phase::Connected => repeats_itself |= self.handle_established(now, record),
+                Phase::Over => {}
+            }
+        }
+        if repeats_itself {
+            self.repeat_final_flight();
+        }
+        outcome
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<BytesMut> {
+        self.transmits.pop_front()
+    }
+
+    /// What has happened.
+    pub fn poll_event(&mut self) -> Option<DtlsEvent> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Dtls::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.phase != Phase::Handshake {
+            return None;
+        }
+        let resend = self.resend_at.map(|(at, _)| at);
+        [resend, self.refusal_due()].into_iter().flatten().chain([self.deadline]).min()
+    }
+
+    /// Resends what may have been lost, and gives up when it is time to.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.phase != Phase::Handshake {
+            return;
+        }
+        if now >= self.deadline {
+            return self.fail(self.refused.map_or(DtlsFailure::Timeout, |(_, reason)| reason));
+        }
+        if let (Some(due), Some((_, reason))) = (self.refusal_due(), self.refused)
+            && now >= due
+        {
+            return self.fail(reason);
+        }
+        if let (Some((at, interval)), Some(chosen)) = (self.resend_at, &self.chosen)
+            && now >= at
+        {
+            self.transmits.extend(chosen.last_flight.iter().cloned());
+            self.resend_at = Some((now + interval * 2, interval * 2));
+        }
+    }
+
+    /// Says goodbye, if there is someone to say it to, and ends the association.
+    pub fn close(&mut self, now: Instant) {
+        if self.phase == Phase::Connected
+            && let Some(chosen) = &mut self.chosen
+        {
+            chosen.endpoint.stop(now, PEER);
+            chosen.drain_into(&mut self.transmits);
+        }
+        self.end();
+    }
+
+    /// A record that anyone could have written.
+    fn handle_plaintext(&mut self, now: Instant, record: &Record<'_>) -> Result<(), DropReason> {
+        match record.content {
+            dtls::HANDSHAKE => {
+                for fragment in dtls::fragments(record.body).ok_or(DropReason::Malformed)? {
+                    if !FROM_CLIENT.contains(&fragment.kind) {
+                        return Err(DropReason::Malformed);
+                    }
+                    if let Some(message) = self.reassembly.add(fragment) {
+                        self.handle_message(now, message)?;
+                    }
+                }
+                Ok(())
+            }
+            dtls::CHANGE_CIPHER_SPEC if record.body == [1] => {
+                let Some(chosen) = &mut self.chosen else {
+                    return Ok(());
+                };
+                let record = dtls::change_cipher_spec(chosen.next_record());
+                self.feed(now, record)
+            }
+            // Neither may end a handshake nor carry anything before there are keys.
+            dtls::ALERT | dtls::APPLICATION_DATA => Ok(()),
+            _ => Err(DropReason::Malformed),
+        }
+    }
+
+    fn handle_message(&mut self, now: Instant, message: Message) -> Result<(), DropReason> {
+        if message.kind == dtls::CLIENT_HELLO {
+            return self.handle_hello(now, message);
+        }
+        let Some(chosen) = &mut self.chosen else {
+            return Ok(());
+        };
+        // The library has it already; the peer repeats its flight because of another part.
+        if !chosen.is_first(&message) {
+            return Ok(());
+        }
+        let record = message.to_record(chosen.next_record());
+        self.feed(now, record)
+    }
+
+    /// A complete ClientHello: a new attempt, a cookie returned, or a repeat because our answer
+    /// was lost. Repeats are answered here: the library would fall silent.
+    fn handle_hello(&mut self, now: Instant, message: Message) -> Result<(), DropReason> {
+        let hello = ClientHello::parse(&message.body).ok_or(DropReason::Malformed)?;
+        if !self.hellos.take(now) {
+            return Err(DropReason::QueueFull);
+        }
+        if let Some(chosen) = &self.chosen {
+            if chosen.random == hello.random && message.message_seq == 1 {
+                self.transmits.extend(chosen.last_flight.iter().cloned());
+            }
+            return Ok(());
+        }
+        let known = self.attempts.iter().position(|attempt| attempt.random == hello.random);
+        match (message.message_seq, known) {
+            (0, None) => self.begin(now, &hello, &message),
+            (0, Some(at)) => {
+                let attempt = self.attempts.get(at).ok_or(DropReason::Malformed)?;
+                self.transmits.extend(attempt.last_flight.iter().cloned());
+                Ok(())
+            }
+            (1, Some(at)) => self.choose(now, at, &message),
+            _ => Err(DropReason::Malformed),
+        }
+    }
+
+    /// Answers a first ClientHello with a HelloVerifyRequest.
+    fn begin(&mut self, now: Instant, hello: &ClientHello, message: &Message) -> Result<(), DropReason> {
+        if !self.hello_seen {
+            self.hello_seen = true;
+            self.deadline = now + HANDSHAKE;
+        }
+        let Some(profile) = self.choose_profile(hello) else {
+            return self.refuse(now, DtlsFailure::NoProfile);
+        };
+        let attempt = Association::new(&self.identity, &self.remote, profile, hello.random, self.cookie);
+        let Ok(mut attempt) = attempt else {
+            return self.refuse(now, DtlsFailure::Protocol);
+        };
+        let record = message.to_record(attempt.next_record());
+        if attempt.read(now, record).is_err() || attempt.last_flight.is_empty() {
+            // Its alert stays unsent: nobody has proved to be there yet.
+            return self.refuse(now, DtlsFailure::Protocol);
+        }
+        // An Endpoint accepts further associations as long as it has a configuration.
+        attempt.endpoint.set_server_config(None);
+        self.transmits.extend(attempt.last_flight.iter().cloned());
+        if self.attempts.len() >= MAX_ATTEMPTS {
+            self.attempts.remove(0);
+        }
+        self.attempts.push(attempt);
+        Ok(())
+    }
+
+    /// A ClientHello with a cookie: if it is ours, this attempt is the one.
+    fn choose(&mut self, now: Instant, at: usize, message: &Message) -> Result<(), DropReason> {
+        let mut attempt = self.attempts.remove(at);
+        let record = message.to_record(attempt.next_record());
+        attempt.answered = false;
+        if attempt.read(now, record).is_err() || !attempt.answered {
+            return self.refuse(now, DtlsFailure::Protocol);
+        }
+        self.transmits.extend(attempt.last_flight.iter().cloned());
+        self.resend_at = Some((now + RESEND, RESEND));
+        self.attempts.clear();
+        self.refused = None;
+        self.chosen = Some(attempt);
+        Ok(())
+    }
+
+    /// The one profile we accept from this client.
+    ///
+    /// `rtc-dtls` would take the first of the client's list, and Chromium puts AES-CM first; so it
+    /// is offered exactly one.
+    fn choose_profile(&self, hello: &ClientHello) -> Option<Profile> {
+        [Profile::AesGcm128, Profile::AesGcm256, Profile::AesCm80]
+            .into_iter()
+            .filter(|&profile| !(self.require_gcm && profile == Profile::AesCm80))
+            .find(|&profile| hello.srtp_profiles.contains(&(SrtpProtectionProfile::from(profile) as u16)))
+    }
+
+    /// An encrypted record while the handshake goes on: Finished, or what overtook it.
+    fn handle_early(&mut self, now: Instant, record: &Record<'_>) -> Result<(), DropReason> {
+        if self.chosen.is_none() || record.epoch != 1 {
+            return Err(DropReason::Malformed);
+        }
+        self.feed(now, BytesMut::from(record.raw))
+    }
+
+    /// Gives a record to the chosen association and looks what became of it.
+    fn feed(&mut self, now: Instant, record: BytesMut) -> Result<(), DropReason> {
+        let Some(chosen) = &mut self.chosen else {
+            return Ok(());
+        };
+        self.records_fed += 1;
+        if self.records_fed > MAX_RECORDS {
+            return Err(DropReason::QueueFull);
+        }
+        chosen.answered = false;
+        let result = chosen.read(now, record);
+        if chosen.answered {
+            self.transmits.extend(chosen.last_flight.iter().cloned());
+        }
+        match result {
+            Ok(Progress::Complete) => self.complete(),
+            Ok(Progress::None) => {}
+            Ok(Progress::Closed) => self.fail(DtlsFailure::Protocol),
+            Err(_) => {
+                let stranger = chosen.certificate().is_some_and(|der| !self.remote.matches(der));
+                self.fail(if stranger { DtlsFailure::Fingerprint } else { DtlsFailure::Protocol });
+            }
+        }
+        Ok(())
+    }
+
+    /// The library is content. So are we, if the certificate and the profile are the right ones.
+    fn complete(&mut self) {
+        let Some(chosen) = &self.chosen else {
+            return;
+        };
+        if !chosen.certificate().is_some_and(|der| self.remote.matches(der)) {
+            return self.fail(DtlsFailure::Fingerprint);
+        }
+        match chosen.keys() {
+            Some(keys) => {
+                self.phase = Phase::Connected;
+                self.reassembly = Reassembly::default();
+                self.resend_at = None;
+                self.events.push_back(DtlsEvent::Connected(keys));
+            }
+            None => self.fail(DtlsFailure::NoProfile),
+        }
+    }
+
+    /// A record after completion: whether it shows that our last flight was lost.
+    ///
+    /// Plaintext and handshake records are not read any more. What they can mean is only that.
+    fn handle_established(&mut self, now: Instant, record: &Record<'_>) -> bool {
+        let Some(chosen) = &mut self.chosen else {
+            return false;
+        };
+        if record.content == dtls::HANDSHAKE {
+            return true;
+        }
+        if record.epoch != 1 || !matches!(record.content, dtls::ALERT | dtls::APPLICATION_DATA) {
+            return false;
+        }
+        match chosen.read_established(now, BytesMut::from(record.raw), &mut self.transmits) {
+            Ok(Progress::Closed) | Err(Error::ErrAlertFatalOrClose) => {
+                self.end();
+                self.events.push_back(DtlsEvent::Closed);
+            }
+            // An unreadable record is nobody's.
+            Ok(_) | Err(_) => {}
+        }
+        false
+    }
+
+    fn repeat_final_flight(&mut self) {
+        if let Some(chosen) = &self.chosen
+            && self.final_flights_left > 0
+        {
+            self.final_flights_left -= 1;
+            self.transmits.extend(chosen.last_flight.iter().cloned());
+        }
+    }
+
+    fn refuse(&mut self, now: Instant, reason: DtlsFailure) -> Result<(), DropReason> {
+        self.refused.get_or_insert((now, reason));
+        Err(DropReason::Malformed)
+    }
+
+    /// When a refused attempt becomes the outcome, if nothing better is under way.
+    fn refusal_due(&self) -> Option<Instant> {
+        let alone = self.attempts.is_empty() && self.chosen.is_none();
+        self.refused.filter(|_| alone).map(|(at, _)| at + REFUSAL_GRACE)
+    }
+
+    fn fail(&mut self, reason: DtlsFailure) {
+        self.end();
+        self.events.push_back(DtlsEvent::Failed(reason));
+    }
+
+    fn end(&mut self) {
+        self.phase = Phase::Over;
+        self.chosen = None;
+        self.attempts.clear();
+        self.reassembly = Reassembly::default();
+        self.resend_at = None;
+    }
+}
+
+/// One attempt of a client, and the library's state for it.
+struct Association {
+    random: [u8; 32],
+    profile: Profile,
+    endpoint: Endpoint,
+    /// Our last answer, kept because a lost one is sent again as it was.
+    last_flight: Vec<BytesMut>,
+    /// Reading led to an answer. For the caller to clear.
+    answered: bool,
+    /// Bit `n`: message `n`, one after the ClientHellos, has been fed.
+    messages: u16,
+    /// Record number for what we feed in plaintext.
+    records: u64,
+}
+
+/// What came of a record.
+enum Progress {
+    None,
+    Complete,
+    Closed,
+}
+
+impl Association {
+    fn new(
+        identity: &Identity,
+        remote: &Fingerprint,
+        profile: Profile,
+        random: [u8; 32],
+        cookie: [u8; COOKIE],
+    ) -> Result<Self, Error> {
+        let remote = remote.clone();
+        let provider = identity.provider.clone();
+        let config = ConfigBuilder::default()
+            .with_crypto_provider(Arc::new(FixedCookie { provider, cookie, drawn: AtomicBool::new(false) }))
+            .with_certificates(vec![identity.certificate.clone()])
+            .with_cipher_suites(vec![
+                CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256,
+                CipherSuiteId::Tls_Ecdhe_Ecdsa_With_ChaCha20_Poly1305_Sha256,
+            ])
+            .with_srtp_protection_profiles(vec![profile.into()])
+            // The keys then depend on the whole handshake, RFC 7627.
+            .with_extended_master_secret(ExtendedMasterSecretType::Require)
+            .with_client_auth(ClientAuthType::RequireAnyClientCert)
+            // Certificates are self-signed; the fingerprint is what counts.
+            .with_insecure_skip_verify(true)
+            .with_verify_peer_certificate(Some(Arc::new(move |certificates, _| {
+                let matches = certificates.first().is_some_and(|der| remote.matches(der));
+                matches.then_some(()).ok_or(Error::ErrInvalidCertificate)
+            })))
+            .build(false, None)?;
+        let endpoint = Endpoint::new(US, TransportProtocol::UDP, Some(Arc::new(config)));
+        Ok(Association {
+            random,
+            profile,
+            endpoint,
+            last_flight: Vec::new(),
+            answered: false,
+            messages: 0,
+            records: 0,
+        })
+    }
+
+    /// Whether this message comes for the first time; it counts as fed from now on.
+    fn is_first(&mut self, message: &Message) -> bool {
+        let bit = 1 << message.message_seq.min(15);
+        let first = self.messages & bit == 0;
+        self.messages |= bit;
+        first
+    }
+
+    fn next_record(&mut self) -> u64 {
+        self.records += 1;
+        self.records - 1
+    }
+
+    /// Feeds a record of the handshake. What the library answers becomes `last_flight`.
+    fn read(&mut self, now: Instant, record: BytesMut) -> Result<Progress, Error> {
+        let result = self.endpoint.read(now, PEER, None, record);
+        let mut flight = VecDeque::new();
+        self.drain_into(&mut flight);
+        if !flight.is_empty() {
+            self.last_flight = flight.into();
+            self.answered = true;
+        }
+        result.map(|events| progress(&events))
+    }
+
+    /// Feeds a record of the finished association; `last_flight` stays.
+    fn read_established(
+        &mut self,
+        now: Instant,
+        record: BytesMut,
+        transmits: &mut VecDeque<BytesMut>,
+    ) -> Result<Progress, Error> {
+        let result = self.endpoint.read(now, PEER, None, record);
+        self.drain_into(transmits);
+        result.map(|events| progress(&events))
+    }
+
+    fn drain_into(&mut self, transmits: &mut VecDeque<BytesMut>) {
+        while let Some(transmit) = self.endpoint.poll_transmit() {
+            transmits.push_back(transmit.message);
+        }
+    }
+
+    fn state(&self) -> Option<&State> {
+        self.endpoint.get_connection_state(PEER)
+    }
+
+    /// The certificate the peer has shown.
+    fn certificate(&self) -> Option<&[u8]> {
+        self.state()?.peer_certificates.first().map(Vec::as_slice)
+    }
+
+    /// RFC 5764 §4.2: client key, server key, client salt, server salt.
+    fn keys(&self) -> Option<KeyMaterial> {
+        let state = self.state()?;
+        let profile = self.profile;
+        if state.srtp_protection_profile() != profile.into() {
+            return None;
+        }
+        let (key, salt) = (profile.key_len(), profile.salt_len());
+        let exported = state.export_keying_material(EXPORTER, &[], 2 * (key + salt)).ok()?;
+        let (keys, salts) = exported.as_ref().split_at_checked(2 * key)?;
+        let (client_key, server_key) = keys.split_at_checked(key)?;
+        let (client_salt, server_salt) = salts.split_at_checked(salt)?;
+        let master = |key: &[u8], salt: &[u8]| MasterKey { key: key.to_vec(), salt: salt.to_vec() };
+        Some(KeyMaterial {
+            profile,
+            local: master(server_key, server_salt),
+            remote: master(client_key, client_salt),
+        })
+    }
+}
+
+fn progress(events: &[EndpointEvent]) -> Progress {
+    let closed = events.iter().any(|event| matches!(event, EndpointEvent::PeerClosed));
+    let complete = events.iter().any(|event| matches!(event, EndpointEvent::HandshakeComplete));
+    match (closed, complete) {
+        (true, _) => Progress::Closed,
+        (false, true) => Progress::Complete,
+        (false, false) => Progress::None,
+    }
+}
+
+/// The library's cryptography, except that the first draw of a cookie's length is our cookie.
+///
+/// Should the library ever draw it differently, the test with somebody else's ClientHello fails,
+/// and nothing else depends on it.
+struct FixedCookie {
+    provider: Arc<dyn RTCCryptoProvider>,
+    cookie: [u8; COOKIE],
+    drawn: AtomicBool,
+}
+
+impl RTCCryptoProvider for FixedCookie {
+    fn name(&self) -> &'static str {
+        self.provider.name()
+    }
+
+    fn crypto(&self) -> &dyn RTCCrypto {
+        self.provider.crypto()
+    }
+
+    fn random(&self) -> &dyn RTCRandom {
+        self
+    }
+}
+
+impl RTCRandom for FixedCookie {
+    fn fill(&self, output: &mut [u8]) -> Result<(), CryptoError> {
+        if output.len() == COOKIE && !self.drawn.swap(true, Ordering::Relaxed) {
+            output.copy_from_slice(&self.cookie);
+            return Ok(());
+        }
+        self.provider.random().fill(output)
+    }
+}
+
+/// Token bucket of ClientHellos: each new one costs us a key pair.
+struct HelloBudget {
+    tokens: u32,
+    /// When the bucket was last topped up.
+    since: Instant,
+}
+
+impl HelloBudget {
+    /// A lossy handshake needs ten; browsers back off from 50 ms.
+    const BURST: u32 = 20;
+    /// Five per second.
+    const REFILL: Duration = Duration::from_millis(200);
+
+    fn new(now: Instant) -> Self {
+        HelloBudget { tokens: Self::BURST, since: now }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let idle = now.saturating_duration_since(self.since);
+        let refills = (idle.as_millis() / Self::REFILL.as_millis()) as u32;
+        self.tokens = self.tokens.saturating_add(refills).min(Self::BURST);
+        self.since = if self.tokens == Self::BURST { now } else { self.since + Self::REFILL * refills };
+        let granted = self.tokens > 0;
+        self.tokens = self.tokens.saturating_sub(1);
+        granted
+    }
+}
+
+/// How long to wait for a ClientHello: as long as ICE waits for its first check.
+pub const FIRST_HELLO: Duration = Duration::from_secs(30);
+/// How long a handshake may take from its first ClientHello.
+pub const HANDSHAKE: Duration = Duration::from_secs(15);
+
+/// How long a refused ClientHello may be followed by a better one.
+const REFUSAL_GRACE: Duration = Duration::from_secs(1);
+/// First resend of an unanswered flight, doubling: 0.4, 1.2, 2.8, 6, 12.4 s.
+const RESEND: Duration = Duration::from_millis(400);
+/// Attempts kept apart: the honest one and a few strays.
+const MAX_ATTEMPTS: usize = 4;
+/// Records given to the library before completion. A client's flight has five.
+const MAX_RECORDS: u32 = 128;
+/// Repeats of our last flight.
+const MAX_FINAL_FLIGHTS: u32 = 8;
+/// What a client sends in plaintext.
+const FROM_CLIENT: [u8; 4] =
+    [dtls::CLIENT_HELLO, dtls::CERTIFICATE, dtls::CLIENT_KEY_EXCHANGE, dtls::CERTIFICATE_VERIFY];
+/// The length of the library's HelloVerifyRequest cookies.
+const COOKIE: usize = 20;
+const EXPORTER: &str = "EXTRACTOR-dtls_srtp";
+/// The library tells associations apart by address. Ours has one, whatever path it uses.
+const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+const US: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,460 @@
+//! One peer's connection: ICE, DTLS, SRTP, its negotiation, its feedback, and the queue towards it.
+//!
+//! Everything here is hop by hop. A session knows no room and no other peer; the engine carries values
+//! between it and the router.
+
+pub mod cap;
+pub mod dtls;
+pub mod feedback;
+pub mod ice;
+pub mod negotiate;
+pub mod sent;
+pub mod slot;
+pub mod srtp;
+pub mod uplinks;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::config::Subscribe;
+use crate::counters::{Counters, DropKind};
+use crate::drop::DropReason;
+use crate::ids::{MediaKind, Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey};
+use crate::interceptors::BoxedInterceptor;
+use crate::media::history::Stored;
+use crate::path::Path;
+use crate::units::Bitrate;
+use crate::wire::rtp::RtpHeader;
+use cap::PublishCap;
+use dtls::{Dtls, DtlsEvent};
+use feedback::{Feedback, Rtcp};
+use ice::IceLite;
+use negotiate::Negotiation;
+use sent::SentPackets;
+use slot::Slot;
+use srtp::{Inbound, KeyMaterial, Outbound, Profile};
+use uplinks::{Received, Uplinks};
+
+/// Sender and receiver reports go out once a second: RFC 3550 §6.2 allows more, nobody needs it.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Control datagrams (STUN, DTLS, RTCP) that may wait for one flush. A handshake flight is five.
+const MAX_OUTBOX: usize = 64;
+
+/// A packet waiting for its turn: a descriptor, never bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Queued {
+    pub slot: u16,
+    pub track: TrackKey,
+    pub seq: u64,
+}
+
+/// Media protection, once DTLS has agreed on keys.
+struct Secure {
+    inbound: Inbound,
+    outbound: Outbound,
+    profile: Profile,
+}
+
+/// What a received compound asks of the engine.
+#[derive(Debug)]
+pub enum Heard {
+    /// A subscriber cannot decode without a keyframe.
+    KeyframeWanted { slot: usize },
+    /// A publisher's clock mapping is new.
+    SenderReport { mid: Mid },
+}
+
+/// One peer's connection.
+pub struct Session {
+    pub id: PeerId,
+    pub name: Arc<str>,
+    pub room: RoomKey,
+    pub subscribe: Subscribe,
+    pub ice: IceLite,
+    pub dtls: Dtls,
+    pub negotiation: Negotiation,
+    pub uplinks: Uplinks,
+    pub slots: Vec<Slot>,
+    /// Publisher bound to the nth client-offered audio and video slot.
+    pub seats: Vec<Option<PeerKey>>,
+    /// Engine-offered slots and what they carry.
+    pub offered: Vec<(Mid, TrackKey)>,
+    pub queue: VecDeque<Queued>,
+    pub cap: PublishCap,
+    pub joined_at: Instant,
+    /// Told the host that no check has arrived.
+    pub warned_unreachable: bool,
+    /// In the engine's list of sessions with something to send.
+    pub dirty: bool,
+    /// The engine's timer entry.
+    pub scheduled: Option<Instant>,
+    feedback: Feedback,
+    secure: Option<Secure>,
+    outbox: VecDeque<(Path, BytesMut)>,
+    reporter: Ssrc,
+    cname: Bytes,
+    next_report: Option<Instant>,
+    sent: SentPackets,
+}
+
+/// What a session starts from.
+pub struct Start {
+    pub id: PeerId,
+    pub name: Arc<str>,
+    pub room: RoomKey,
+    pub subscribe: Subscribe,
+    pub ice: IceLite,
+    pub dtls: Dtls,
+    pub negotiation: Negotiation,
+    pub interceptors: Vec<(usize, BoxedInterceptor)>,
+    pub cap: Option<Bitrate>,
+    pub reporter: Ssrc,
+}
+
+impl Session {
+    pub fn new(now: Instant, start: Start) -> Self {
+        Session {
+            id: start.id,
+            name: start.name,
+            room: start.room,
+            subscribe: start.subscribe,
+            ice: start.ice,
+            dtls: start.dtls,
+            negotiation: start.negotiation,
+            uplinks: Uplinks::new(start.reporter, start.cap),
+            slots: Vec::new(),
+            seats: Vec::new(),
+            offered: Vec::new(),
+            queue: VecDeque::new(),
+            cap: PublishCap::new(start.cap),
+            joined_at: now,
+            warned_unreachable: false,
+            dirty: false,
+            scheduled: None,
+            feedback: Feedback::new(start.interceptors),
+            secure: None,
+            outbox: VecDeque::new(),
+            reporter: start.reporter,
+            cname: Bytes::from(start.id.to_string()),
+            next_report: None,
+            sent: SentPackets::default(),
+        }
+    }
+
+    /// ICE and DTLS are up.
+    pub fn is_connected(&self) -> bool {
+        self.secure.is_some()
+    }
+
+    pub fn profile(&self) -> Option<Profile> {
+        self.secure.as_ref().map(|secure| secure.profile)
+    }
+
+    // ---- datagrams in ------------------------------------------------------------------------------
+
+    /// Hands a datagram from a validated path to DTLS. Events follow from [`poll_dtls`](Self::poll_dtls).
+    pub fn handle_dtls(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DropReason> {
+        let result = self.dtls.handle_datagram(now, datagram);
+        self.collect_dtls();
+        result
+    }
+
+    pub fn poll_dtls(&mut self) -> Option<DtlsEvent> {
+        self.dtls.poll_event()
+    }
+
+    /// Takes the keys that DTLS exported: media may flow.
+    pub fn secure(&mut self, now: Instant, keys: &KeyMaterial) -> Result<(), srtp::SrtpError> {
+        let (inbound, outbound) = (Inbound::new(keys)?, Outbound::new(keys)?);
+        self.secure = Some(Secure { inbound, outbound, profile: keys.profile });
+        self.next_report = Some(now + REPORT_INTERVAL);
+        self.cap.announce(now);
+        Ok(())
+    }
+
+    /// Opens and accounts for one SRTP packet.
+    pub fn handle_rtp(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        header: &RtpHeader,
+        packet: &mut [u8],
+        counters: &mut Counters,
+    ) -> Result<Option<Received>, (DropKind, DropReason)> {
+        let secure = self.secure.as_mut().ok_or((DropKind::Other, DropReason::UnknownPeer))?;
+        self.uplinks.receive(now, arrived, header, packet, &mut secure.inbound, counters)
+    }
+
+    /// Opens one SRTCP compound, walks it through the chain and acts on what concerns this connection.
+    pub fn handle_rtcp(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        counters: &mut Counters,
+        heard: &mut Vec<Heard>,
+    ) -> Result<(), DropReason> {
+        let secure = self.secure.as_mut().ok_or(DropReason::UnknownPeer)?;
+        let uplinks = &self.uplinks;
+        let plain = secure.inbound.open_rtcp(packet, |ssrc| uplinks.sends(ssrc))?;
+        // A feedback message may name at most the packets we have outstanding.
+        crate::wire::rtcp::gate(&plain, self.sent.outstanding())?;
+        let packets = self.feedback.read(now, plain.freeze()).ok_or(DropReason::Malformed)?;
+        for packet in &packets {
+            self.hear(now, packet, heard);
+        }
+        self.feedback.fold_into(counters);
+        Ok(())
+    }
+
+    fn hear(&mut self, now: Instant, packet: &Rtcp, heard: &mut Vec<Heard>) {
+        use rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
+        use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+        use rtcp::sender_report::SenderReport;
+        use rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+
+        let any = packet.as_any();
+        if let Some(pli) = any.downcast_ref::<PictureLossIndication>() {
+            self.hear_keyframe_request(pli.media_ssrc, heard);
+        } else if let Some(fir) = any.downcast_ref::<FullIntraRequest>() {
+            // One compound carries at most a few entries worth acting on; merging makes repeats free.
+            for entry in fir.fir.iter().take(self.slots.len()) {
+                self.hear_keyframe_request(entry.ssrc, heard);
+            }
+        } else if let Some(report) = any.downcast_ref::<SenderReport>() {
+            if let Some((receiver, mid)) = self.uplinks.receiver_mut(Ssrc(report.ssrc)) {
+                receiver.on_sender_report(now, report.ntp_time, report.rtp_time);
+                heard.push(Heard::SenderReport { mid });
+            }
+        } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
+            self.sent.on_feedback(feedback.base_sequence_number, feedback.packet_status_count);
+        }
+    }
+
+    /// A subscriber may only speak about what we send it.
+    fn hear_keyframe_request(&mut self, media_ssrc: u32, heard: &mut Vec<Heard>) {
+        if let Some(slot) =
+            self.slots.iter().position(|slot| slot.ssrc.0 == media_ssrc && slot.kind == MediaKind::Video)
+        {
+            heard.push(Heard::KeyframeWanted { slot });
+        }
+    }
+
+    // ---- RTCP out ----------------------------------------------------------------------------------
+
+    /// Asks the publisher for a keyframe on its section `mid`.
+    pub fn request_keyframe(&mut self, now: Instant, mid: Mid, counters: &mut Counters) {
+        if let Some(ssrc) = self.uplinks.active_ssrc(mid) {
+            let pli = rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication {
+                sender_ssrc: self.reporter.0,
+                media_ssrc: ssrc.0,
+            };
+            self.send_rtcp(now, vec![Box::new(pli)], counters);
+        }
+    }
+
+    /// Sends the reports, feedback and caps that are due.
+    pub fn send_due_rtcp(&mut self, now: Instant, counters: &mut Counters, sender_reports: Vec<Rtcp>) {
+        if self.secure.is_none() {
+            return;
+        }
+        let mut packets: Vec<Rtcp> = Vec::new();
+        if self.next_report.is_some_and(|at| at <= now) {
+            self.next_report = Some(now + REPORT_INTERVAL);
+            let reports = self.uplinks.report_blocks(now);
+            if !reports.is_empty() {
+                packets.push(Box::new(rtcp::receiver_report::ReceiverReport {
+                    ssrc: self.reporter.0,
+                    reports,
+                    ..Default::default()
+                }));
+            }
+            packets.extend(sender_reports);
+        }
+        if let Some(bitrate) = self.cap.poll(now) {
+            let ssrcs: Vec<u32> = self.uplinks.media_ssrcs().map(|(ssrc, _)| ssrc.0).collect();
+            packets.push(Box::new(
+                rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate {
+                    sender_ssrc: self.reporter.0,
+                    bitrate: bitrate.as_bps() as f32,
+                    ssrcs,
+                },
+            ));
+        }
+        let media_ssrc = self.uplinks.media_ssrcs().next();
+        if let Some((media_ssrc, _)) = media_ssrc {
+            while let Some(feedback) = self.uplinks.arrivals.poll_feedback(now, media_ssrc) {
+                packets.push(Box::new(feedback));
+            }
+        }
+        if !packets.is_empty() {
+            self.send_rtcp(now, packets, counters);
+        }
+        let Session { feedback, secure, outbox, ice, .. } = self;
+        feedback.handle_timeout(now, |compound| seal_rtcp(secure, outbox, ice, &compound));
+        self.feedback.fold_into(counters);
+    }
+
+    /// The sender reports of every live slot whose publisher has sent one.
+    pub fn is_report_due(&self, now: Instant) -> bool {
+        self.secure.is_some() && self.next_report.is_some_and(|at| at <= now)
+    }
+
+    /// A source description for one outgoing stream: with its sender report, RFC 3550 §6.5.
+    pub fn source_description(&self, ssrcs: impl Iterator<Item = Ssrc>) -> Rtcp {
+        use rtcp::source_description::{
+            SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem,
+        };
+        let item = SourceDescriptionItem { sdes_type: SdesType::SdesCname, text: self.cname.clone() };
+        let chunks =
+            ssrcs.map(|ssrc| SourceDescriptionChunk { source: ssrc.0, items: vec![item.clone()] }).collect();
+        Box::new(SourceDescription { chunks })
+    }
+
+    fn send_rtcp(&mut self, now: Instant, mut packets: Vec<Rtcp>, counters: &mut Counters) {
+        use rtcp::receiver_report::ReceiverReport;
+        use rtcp::sender_report::SenderReport;
+        // RFC 3550 §6.1: a compound starts with a report.
+        let leads = packets.first().is_some_and(|first| {
+            first.as_any().is::<ReceiverReport>() || first.as_any().is::<SenderReport>()
+        });
+        if !leads {
+            packets.insert(0, Box::new(ReceiverReport { ssrc: self.reporter.0, ..Default::default() }));
+        }
+        let Session { feedback, secure, outbox, ice, .. } = self;
+        feedback.write(now, packets, |compound| seal_rtcp(secure, outbox, ice, &compound));
+        self.feedback.fold_into(counters);
+    }
+
+    // ---- packets out -------------------------------------------------------------------------------
+
+    /// Queues a packet for one slot. False: the queue is full.
+    pub fn enqueue(&mut self, queued: Queued, limit: usize) -> bool {
+        let fits = self.queue.len() < limit;
+        if fits {
+            self.queue.push_back(queued);
+        }
+        fits
+    }
+
+    /// Rewrites and seals one stored packet into `out`. The sealed length, or why it cannot go.
+    pub fn write_packet(
+        &mut self,
+        now: Instant,
+        slot: u16,
+        stored: &Stored<'_>,
+        out: &mut [u8],
+    ) -> Result<usize, DropReason> {
+        let secure = self.secure.as_mut().ok_or(DropReason::Expired)?;
+        let slot = self.slots.get_mut(usize::from(slot)).ok_or(DropReason::Expired)?;
+        let number = self.sent.next_number();
+        let written = slot.write(now, stored, number, out).ok_or(DropReason::Expired)?;
+        let stream = slot.stream(|ssrc| secure.outbound.open_stream(ssrc));
+        let sealed = secure
+            .outbound
+            .seal_rtp(stream, written.index, written.header_len, written.plain_len, out)
+            .map_err(|_| DropReason::Expired)?;
+        if slot.numbers_transport() {
+            self.sent.record(now, sealed);
+        }
+        Ok(sealed)
+    }
+
+    /// The next control datagram, with where it goes.
+    pub fn poll_control(&mut self) -> Option<(Path, BytesMut)> {
+        self.outbox.pop_front()
+    }
+
+    pub fn has_output(&self) -> bool {
+        !self.outbox.is_empty() || !self.queue.is_empty()
+    }
+
+    pub fn push_control(&mut self, path: Path, datagram: BytesMut) {
+        if self.outbox.len() < MAX_OUTBOX {
+            self.outbox.push_back((path, datagram));
+        }
+    }
+
+    // ---- time --------------------------------------------------------------------------------------
+
+    /// When the session next wants [`handle_timeout`](Self::handle_timeout).
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        let media = match self.secure {
+            Some(_) => [
+                self.next_report,
+                self.uplinks.arrivals.poll_timeout(),
+                self.cap.poll_timeout(),
+                self.feedback.poll_timeout(),
+            ],
+            None => [None; 4],
+        };
+        [self.ice.poll_timeout(), self.dtls.poll_timeout()].into_iter().chain(media).flatten().min()
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.dtls.poll_timeout().is_some_and(|at| at <= now) {
+            self.dtls.handle_timeout(now);
+            self.collect_dtls();
+        }
+    }
+
+    /// Says goodbye to the client: close_notify on the selected path.
+    pub fn close(&mut self, now: Instant) {
+        self.dtls.close(now);
+        self.collect_dtls();
+    }
+
+    fn collect_dtls(&mut self) {
+        while let Some(datagram) = self.dtls.poll_transmit() {
+            if let Some(path) = self.ice.selected() {
+                self.push_control(path, datagram);
+            }
+        }
+    }
+
+    // ---- negotiation -------------------------------------------------------------------------------
+
+    /// Brings the slots in line with what is negotiated. Slots are never removed, so that their indices
+    /// stay good; one whose m-line is gone is merely no longer agreed.
+    pub fn sync_slots(&mut self, mut random: impl FnMut() -> u32) {
+        for slot in &mut self.slots {
+            slot.agreed = false;
+        }
+        for negotiated in self.negotiation.slots() {
+            match self.slots.iter_mut().find(|slot| slot.mid == negotiated.mid) {
+                Some(slot) => slot.update(negotiated),
+                None => {
+                    // RFC 3711 §3.3.1: starting in the lower half avoids ambiguity about the first rollover.
+                    let first_seq = (random() & 0x7fff) as u16;
+                    self.feedback.bind_sent(negotiated.ssrc, negotiated.kind);
+                    self.slots.push(Slot::new(negotiated, first_seq, random()));
+                }
+            }
+        }
+    }
+
+    pub fn slot_index(&self, mid: Mid) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.mid == mid)
+    }
+
+    /// Tells the chain about the media streams that have shown themselves since.
+    pub fn bind_received(&mut self, ssrc: Ssrc, kind: MediaKind) {
+        self.feedback.bind_received(ssrc, kind);
+    }
+}
+
+fn seal_rtcp(
+    secure: &mut Option<Secure>,
+    outbox: &mut VecDeque<(Path, BytesMut)>,
+    ice: &IceLite,
+    compound: &[u8],
+) {
+    if let (Some(secure), Some(path)) = (secure, ice.selected())
+        && outbox.len() < MAX_OUTBOX
+    {
+        outbox.push_back((path, secure.outbound.seal_rtcp(compound)));
+    }
+}

@@ -1,0 +1,415 @@
+//! What one peer publishes: its media sections, the streams that feed them, and their accounts.
+
+use std::time::Instant;
+
+use crate::counters::{Counters, DropKind, Transmission};
+use crate::drop::DropReason;
+use crate::ids::{MediaKind, Mid, Ssrc, TrackKey};
+use crate::media::arrivals::Arrivals;
+use crate::media::budget::{Policer, Verdict};
+use crate::media::codec::Codec;
+use crate::media::history::PacketMeta;
+use crate::media::receive::Receiver;
+use crate::seq::SeqUnwrapper;
+use crate::session::negotiate::{self, CodecBinding, Extension, ExtensionMap};
+use crate::session::srtp::Inbound;
+use crate::units::Bitrate;
+use crate::wire::rtp::RtpHeader;
+use crate::wire::vp8::Vp8Descriptor;
+
+/// Streams one peer may send: each published section needs a media and a repair stream, three times over
+/// for simulcast.
+const MAX_STREAMS: usize = 64;
+
+/// Unannounced SSRCs per second that we try to authenticate, to learn them by their MID. The rest are
+/// refused before any cryptography.
+const PROBES_PER_SECOND: u32 = 16;
+
+/// Extensions that belong to the sender's media and travel with it. The others are hop-by-hop.
+const FORWARDED: [Extension; 5] = [
+    Extension::AudioLevel,
+    Extension::VideoOrientation,
+    Extension::AbsCaptureTime,
+    Extension::PlayoutDelay,
+    Extension::DependencyDescriptor,
+];
+
+/// A media section on which the peer sends to us.
+pub struct Uplink {
+    pub mid: Mid,
+    pub kind: MediaKind,
+    pub codecs: Vec<CodecBinding>,
+    pub extensions: ExtensionMap,
+    pub remb: bool,
+    pub twcc: bool,
+    /// Where the router keeps it; given at publication.
+    pub track: TrackKey,
+    /// The SSRC whose media is being forwarded.
+    active: Option<Ssrc>,
+}
+
+struct Stream {
+    ssrc: Ssrc,
+    mid: Mid,
+    kind: MediaKind,
+    role: Role,
+    receiver: Receiver,
+    unwrapper: SeqUnwrapper,
+    /// Something authentic arrived on it.
+    proven: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Media,
+    /// RFC 4588: carries repairs of another stream.
+    Repair {
+        of: Ssrc,
+    },
+}
+
+/// One received packet, ready for the router.
+pub struct Received {
+    pub track: TrackKey,
+    pub kind: MediaKind,
+    pub meta: PacketMeta,
+    /// Where the payload lies in the datagram.
+    pub payload: std::ops::Range<usize>,
+    /// The publisher began a new stream: sequence numbers are unrelated to those before.
+    pub restarted: bool,
+}
+
+/// Forwarded header extensions of the packet in hand, as `kind, length, value` triples.
+#[derive(Default)]
+pub struct Carried {
+    bytes: Vec<u8>,
+}
+
+impl Carried {
+    /// 96 bytes hold every extension we forward but a dependency descriptor with a large structure.
+    const MAX: usize = 512;
+
+    fn collect(&mut self, header: &RtpHeader, packet: &[u8], extensions: &ExtensionMap) {
+        self.bytes.clear();
+        for (id, value) in header.extensions(packet) {
+            if let Some(kind) = extensions.kind_of(id)
+                && FORWARDED.contains(&kind)
+                && let Ok(len) = u8::try_from(value.len())
+                && self.bytes.len() + 2 + value.len() <= Self::MAX
+            {
+                self.bytes.extend([kind as u8, len]);
+                self.bytes.extend_from_slice(value);
+            }
+        }
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Reads back what [`collect`](Self::collect) wrote.
+    pub fn iter(mut bytes: &[u8]) -> impl Iterator<Item = (Extension, &[u8])> {
+        std::iter::from_fn(move || {
+            let (&[kind, len], rest) = bytes.split_first_chunk::<2>()?;
+            let (value, rest) = rest.split_at_checked(usize::from(len))?;
+            bytes = rest;
+            let kind = FORWARDED.into_iter().find(|forwarded| *forwarded as u8 == kind)?;
+            Some((kind, value))
+        })
+    }
+}
+
+/// All a peer publishes.
+pub struct Uplinks {
+    uplinks: Vec<Uplink>,
+    /// Sorted by SSRC.
+    streams: Vec<Stream>,
+    pub arrivals: Arrivals,
+    pub policer: Policer,
+    pub carried: Carried,
+    probes: (Option<Instant>, u32),
+}
+
+impl Uplinks {
+    pub fn new(reporter: Ssrc, cap: Option<Bitrate>) -> Self {
+        Uplinks {
+            uplinks: Vec::new(),
+            streams: Vec::new(),
+            arrivals: Arrivals::new(reporter),
+            policer: Policer::new(cap),
+            carried: Carried::default(),
+            probes: (None, 0),
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Uplink> {
+        self.uplinks.iter()
+    }
+
+    pub fn get(&self, mid: Mid) -> Option<&Uplink> {
+        self.uplinks.iter().find(|uplink| uplink.mid == mid)
+    }
+
+    /// Adds a newly negotiated section.
+    pub fn add(&mut self, negotiated: &negotiate::Uplink, track: TrackKey) {
+        self.uplinks.push(Uplink {
+            mid: negotiated.mid,
+            kind: negotiated.kind,
+            codecs: negotiated.codecs.clone(),
+            extensions: negotiated.extensions.clone(),
+            remb: negotiated.remb,
+            twcc: negotiated.twcc,
+            track,
+            active: None,
+        });
+        self.announce(negotiated);
+    }
+
+    /// Takes over what a renegotiation changed in a section that stays.
+    pub fn update(&mut self, negotiated: &negotiate::Uplink) {
+        if let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.mid == negotiated.mid) {
+            uplink.codecs.clone_from(&negotiated.codecs);
+            uplink.extensions = negotiated.extensions.clone();
+            self.announce(negotiated);
+        }
+    }
+
+    /// Removes a section and its streams.
+    pub fn remove(&mut self, mid: Mid) -> Option<Uplink> {
+        self.streams.retain(|stream| stream.mid != mid);
+        let at = self.uplinks.iter().position(|uplink| uplink.mid == mid)?;
+        Some(self.uplinks.remove(at))
+    }
+
+    /// The SSRCs of media streams, for feedback about them.
+    pub fn media_ssrcs(&self) -> impl Iterator<Item = (Ssrc, MediaKind)> {
+        self.streams
+            .iter()
+            .filter(|stream| stream.role == Role::Media && stream.proven)
+            .map(|stream| (stream.ssrc, stream.kind))
+    }
+
+    /// The SSRC whose media feeds the section `mid`: whom to ask for a keyframe.
+    pub fn active_ssrc(&self, mid: Mid) -> Option<Ssrc> {
+        self.get(mid)?.active
+    }
+
+    /// Whether the peer may send reports as `ssrc`.
+    pub fn sends(&self, ssrc: Ssrc) -> bool {
+        self.find(ssrc).is_ok()
+    }
+
+    /// The receiver accounts of one stream, with its section.
+    pub fn receiver_mut(&mut self, ssrc: Ssrc) -> Option<(&mut Receiver, Mid)> {
+        let at = self.find(ssrc).ok()?;
+        let stream = &mut self.streams[at];
+        (stream.role == Role::Media).then_some((&mut stream.receiver, stream.mid))
+    }
+
+    /// Reception reports for every media stream that has sent something, 31 at most (RFC 3550 §6.4.1).
+    pub fn report_blocks(&mut self, now: Instant) -> Vec<rtcp::reception_report::ReceptionReport> {
+        self.streams
+            .iter_mut()
+            .filter(|stream| stream.role == Role::Media && stream.proven)
+            .take(31)
+            .map(|stream| stream.receiver.report_block(now, stream.ssrc.0))
+            .collect()
+    }
+
+    /// Opens one SRTP packet in place and accounts for it. `Ok(None)`: authentic, but nothing to forward.
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        header: &RtpHeader,
+        packet: &mut [u8],
+        inbound: &mut Inbound,
+        counters: &mut Counters,
+    ) -> Result<Option<Received>, (DropKind, DropReason)> {
+        let known = self.find(header.ssrc);
+        if known.is_err() && !self.may_probe(now) {
+            return Err((DropKind::Other, DropReason::UnknownSsrc));
+        }
+        let drop_kind = known.map_or(DropKind::Other, |at| self.streams[at].kind.into());
+        let (_, plain_len) =
+            inbound.open_rtp(header.ssrc, header.seq, header.len, packet).map_err(|reason| match reason {
+                // Before authentication the SSRC says nothing about the sender.
+                DropReason::SrtpReplay => (drop_kind, reason),
+                _ => (DropKind::Other, reason),
+            })?;
+        let plain = packet.get_mut(..plain_len).ok_or((drop_kind, DropReason::Malformed))?;
+        let at = match known {
+            Ok(at) => at,
+            Err(_) => self.adopt(header, plain).ok_or((DropKind::Other, DropReason::UnknownSsrc))?,
+        };
+        self.account(now, arrived, at, *header, plain, counters)
+    }
+
+    fn account(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        at: usize,
+        header: RtpHeader,
+        plain: &mut [u8],
+        counters: &mut Counters,
+    ) -> Result<Option<Received>, (DropKind, DropReason)> {
+        let stream = &mut self.streams[at];
+        stream.proven = true;
+        let kind = stream.kind;
+        let malformed = (DropKind::from(kind), DropReason::Malformed);
+        let uplink = self.uplinks.iter_mut().find(|uplink| uplink.mid == stream.mid).ok_or(malformed)?;
+        if let Some(number) = transport_sequence(&header, plain, &uplink.extensions) {
+            self.arrivals.record(number, arrived);
+        }
+        stream.receiver.on_packet(arrived, header.seq, header.timestamp);
+        let payload = header.payload(plain).ok_or(malformed)?.len();
+        let transmission = match stream.role {
+            _ if payload == 0 => Transmission::Padding,
+            Role::Media => Transmission::First,
+            Role::Repair { .. } => Transmission::Rtx,
+        };
+        counters.ingress(kind, transmission, plain.len());
+        let verdict = self.policer.admit(now, kind, plain.len());
+        if transmission == Transmission::Padding {
+            return Ok(None);
+        }
+        if verdict == Verdict::Police {
+            return Err((kind.into(), DropReason::Policed));
+        }
+
+        let mut seq = header.seq;
+        let mut pt = header.pt;
+        let mut range = header.len..header.len + payload;
+        let mut ssrc = header.ssrc;
+        if let Role::Repair { of } = stream.role {
+            // RFC 4588 §4: the original sequence number leads the payload.
+            let osn =
+                plain.get(range.clone()).and_then(|payload| payload.first_chunk::<2>()).ok_or(malformed)?;
+            seq = u16::from_be_bytes(*osn);
+            range.start += 2;
+            ssrc = of;
+            match uplink.codecs.iter().find(|codec| codec.rtx == Some(pt)) {
+                Some(codec) => pt = codec.pt,
+                None => return Err(malformed),
+            }
+        }
+        let codec = uplink.codecs.iter().find(|codec| codec.pt == pt).ok_or(malformed)?.codec;
+        self.carried.collect(&header, plain, &uplink.extensions);
+        let payload = plain.get(range.clone()).ok_or(malformed)?;
+        let vp8 = match codec {
+            Codec::Vp8 => Vp8Descriptor::parse(payload),
+            _ => None,
+        };
+        let track = uplink.track;
+        let restarted = uplink.active != Some(ssrc);
+        if restarted && matches!(self.streams[at].role, Role::Repair { .. }) {
+            // A repair for a stream that is no longer, or not yet, the one forwarded.
+            return Ok(None);
+        }
+        uplink.active = Some(ssrc);
+        let original = self.find(ssrc).map_err(|_| malformed)?;
+        let meta = PacketMeta {
+            seq: self.streams[original].unwrapper.unwrap(seq),
+            timestamp: header.timestamp,
+            marker: header.marker,
+            keyframe: vp8.is_some_and(|descriptor| descriptor.is_keyframe(payload)),
+            vp8,
+            arrived,
+        };
+        Ok(Some(Received { track, kind, meta, payload: range, restarted }))
+    }
+
+    /// Files the SSRCs that the description announces.
+    fn announce(&mut self, negotiated: &negotiate::Uplink) {
+        for binding in &negotiated.ssrcs {
+            self.insert(
+                binding.ssrc,
+                negotiated.mid,
+                negotiated.kind,
+                negotiated.codecs.first(),
+                Role::Media,
+            );
+            if let Some(rtx) = binding.rtx {
+                let role = Role::Repair { of: binding.ssrc };
+                self.insert(rtx, negotiated.mid, negotiated.kind, negotiated.codecs.first(), role);
+            }
+        }
+    }
+
+    /// Binds an authentic but unannounced stream to the section its MID names (RFC 8843 §9.2), or, when it
+    /// carries no MID, to the only section that knows its payload type.
+    fn adopt(&mut self, header: &RtpHeader, plain: &[u8]) -> Option<usize> {
+        let knows_pt = |uplink: &&Uplink| {
+            uplink.codecs.iter().any(|codec| codec.pt == header.pt || codec.rtx == Some(header.pt))
+        };
+        let named = self.uplinks.iter().find(|uplink| {
+            let mid = header
+                .extensions(plain)
+                .find(|(id, _)| uplink.extensions.kind_of(*id) == Some(Extension::Mid))
+                .map(|(_, value)| value);
+            mid == Some(uplink.mid.as_bytes())
+        });
+        let uplink = match named {
+            Some(uplink) => uplink,
+            None => {
+                let mut candidates = self.uplinks.iter().filter(knows_pt);
+                candidates.next().filter(|_| candidates.next().is_none())?
+            }
+        };
+        let role = match uplink.codecs.iter().any(|codec| codec.rtx == Some(header.pt)) {
+            true => Role::Repair { of: uplink.active? },
+            false => Role::Media,
+        };
+        let (mid, kind, codec) = (uplink.mid, uplink.kind, uplink.codecs.first().cloned());
+        self.insert(header.ssrc, mid, kind, codec.as_ref(), role)
+    }
+
+    fn insert(
+        &mut self,
+        ssrc: Ssrc,
+        mid: Mid,
+        kind: MediaKind,
+        codec: Option<&CodecBinding>,
+        role: Role,
+    ) -> Option<usize> {
+        let clock_rate = codec.map_or(90_000, |binding| binding.codec.clock_rate());
+        match self.find(ssrc) {
+            Ok(at) => Some(at),
+            Err(_) if self.streams.len() >= MAX_STREAMS => None,
+            Err(at) => {
+                let receiver = Receiver::new(clock_rate);
+                let unwrapper = SeqUnwrapper::default();
+                self.streams.insert(at, Stream { ssrc, mid, kind, role, receiver, unwrapper, proven: false });
+                Some(at)
+            }
+        }
+    }
+
+    fn find(&self, ssrc: Ssrc) -> Result<usize, usize> {
+        self.streams.binary_search_by_key(&ssrc, |stream| stream.ssrc)
+    }
+
+    fn may_probe(&mut self, now: Instant) -> bool {
+        let (since, used) = &mut self.probes;
+        if since.is_none_or(|since| now.saturating_duration_since(since).as_secs() >= 1) {
+            (*since, *used) = (Some(now), 0);
+        }
+        *used += 1;
+        *used <= PROBES_PER_SECOND
+    }
+}
+
+fn transport_sequence(header: &RtpHeader, packet: &[u8], extensions: &ExtensionMap) -> Option<u16> {
+    let id = extensions.id_of(Extension::TransportCc)?;
+    let (_, value) = header.extensions(packet).find(|(found, _)| *found == id)?;
+    value.first_chunk::<2>().map(|bytes| u16::from_be_bytes(*bytes))
+}
+
+#[test]
+fn carried_extensions_read_back_in_order() {
+    let bytes = [Extension::AudioLevel as u8, 1, 0x85, Extension::PlayoutDelay as u8, 3, 1, 2, 3];
+    let read: Vec<_> = Carried::iter(&bytes).collect();
+    assert_eq!(read, [(Extension::AudioLevel, &[0x85][..]), (Extension::PlayoutDelay, &[1, 2, 3][..])]);
+    assert_eq!(Carried::iter(&bytes[..7]).count(), 1, "a cut triple ends the list");
+}

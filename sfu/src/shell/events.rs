@@ -1,0 +1,100 @@
+//! A peer's events on their way to the host: bounded, oldest dropped first, and says so.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::PeerEvent;
+
+/// One peer's event queue, shared by the worker and the host's handles.
+pub struct Events {
+    state: Mutex<State>,
+    arrived: Notify,
+    limit: usize,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<PeerEvent>,
+    lagged: u64,
+    /// `Left` is in the queue or delivered: nothing follows.
+    closed: bool,
+}
+
+impl Events {
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Events { state: Mutex::default(), arrived: Notify::new(), limit: limit.max(1) })
+    }
+
+    /// Never blocks: the worker has no time for a slow host.
+    pub fn push(&self, event: PeerEvent) {
+        let mut state = self.state.lock();
+        if state.closed {
+            return;
+        }
+        if state.queue.len() >= self.limit {
+            state.queue.pop_front();
+            state.lagged += 1;
+        }
+        state.closed = matches!(event, PeerEvent::Left(_));
+        state.queue.push_back(event);
+        drop(state);
+        // One waiter takes the event; `notify_one` keeps a permit when nobody waits yet.
+        self.arrived.notify_one();
+    }
+
+    /// The next event; `None` once `Left` has been delivered.
+    pub async fn next(&self) -> Option<PeerEvent> {
+        loop {
+            let arrived = self.arrived.notified();
+            {
+                let mut state = self.state.lock();
+                let lagged = std::mem::take(&mut state.lagged);
+                if lagged > 0 {
+                    return Some(PeerEvent::Lagged(lagged));
+                }
+                if let Some(event) = state.queue.pop_front() {
+                    return Some(event);
+                }
+                if state.closed {
+                    // Wake the next clone of the handle that waits, so that all of them end.
+                    self.arrived.notify_one();
+                    return None;
+                }
+            }
+            arrived.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LeaveReason;
+
+    fn read_all(events: &Events) -> Vec<PeerEvent> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut all = Vec::new();
+            while let Some(event) = events.next().await {
+                all.push(event);
+            }
+            all
+        })
+    }
+
+    #[test]
+    fn a_slow_host_loses_the_oldest_and_is_told() {
+        let events = Events::new(2);
+        for _ in 0..3 {
+            events.push(PeerEvent::Connected);
+        }
+        events.push(PeerEvent::Left(LeaveReason::Left));
+        events.push(PeerEvent::Connected);
+        let expected = [PeerEvent::Lagged(2), PeerEvent::Connected, PeerEvent::Left(LeaveReason::Left)];
+        assert_eq!(read_all(&events), expected);
+        assert_eq!(read_all(&events), [], "it stays ended");
+    }
+}

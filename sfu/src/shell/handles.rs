@@ -1,0 +1,170 @@
+//! Rooms and peers as the host holds them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::events::Events;
+use super::sfu::Shared;
+use super::worker::Command;
+use crate::config::PeerConfig;
+use crate::error::{JoinError, NegotiateError};
+use crate::event::PeerEvent;
+use crate::ids::PeerId;
+use crate::units::Bitrate;
+
+/// A room. Cheap to clone.
+#[derive(Clone)]
+pub struct Room {
+    pub(super) shared: Arc<RoomShared>,
+}
+
+pub(super) struct RoomShared {
+    pub(super) name: String,
+    pub(super) worker: usize,
+    pub(super) sfu: Arc<Shared>,
+}
+
+impl Drop for RoomShared {
+    fn drop(&mut self) {
+        self.sfu.forget_room(&self.name, self.worker);
+    }
+}
+
+impl Room {
+    /// The name it was made with.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Admits a client by its offer (RFC 8829). Deliver the returned answer to it; media flows as soon as
+    /// it has connected, which [`PeerEvent::Connected`] tells.
+    ///
+    /// Resolves when the room's worker has answered, within milliseconds. If the future is dropped before,
+    /// the peer does not stay behind.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError::Offer`] names what is wrong with the offer, and in which m-line.
+    pub async fn join(&self, config: PeerConfig, offer: &str) -> Result<(Peer, String), JoinError> {
+        let name = config.name.clone();
+        let events = Events::new(self.shared.sfu.events_limit);
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Join {
+            room: self.shared.name.clone(),
+            config,
+            offer: offer.to_owned(),
+            events: events.clone(),
+            reply,
+        };
+        self.shared.send(command).map_err(|_| JoinError::Shutdown)?;
+        let (id, answer) = answer.await.map_err(|_| JoinError::Shutdown)??;
+        let peer = Peer { shared: Arc::new(PeerShared { id, name, events, room: self.shared.clone() }) };
+        Ok((peer, answer))
+    }
+}
+
+impl RoomShared {
+    fn send(&self, command: Command) -> Result<(), ()> {
+        self.sfu.workers[self.worker].commands.send(command).map_err(|_| ())
+    }
+}
+
+/// A peer in a room. Cheap to clone; dropping the last handle lets the peer go.
+#[derive(Clone)]
+pub struct Peer {
+    shared: Arc<PeerShared>,
+}
+
+struct PeerShared {
+    id: PeerId,
+    name: String,
+    events: Arc<Events>,
+    room: Arc<RoomShared>,
+}
+
+impl Drop for PeerShared {
+    fn drop(&mut self) {
+        // A worker that has ended has let everybody go.
+        let _ = self.room.send(Command::Leave { peer: self.id });
+    }
+}
+
+impl Peer {
+    /// Its id, unique for the life of the [`Sfu`](crate::Sfu).
+    pub fn id(&self) -> PeerId {
+        self.shared.id
+    }
+
+    /// The name it joined with.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// The room it is in.
+    pub fn room(&self) -> Room {
+        Room { shared: self.shared.room.clone() }
+    }
+
+    /// The next event; `None` after [`PeerEvent::Left`]. Each event goes to one caller, whichever clone
+    /// asks first.
+    pub async fn next_event(&self) -> Option<PeerEvent> {
+        self.shared.events.next().await
+    }
+
+    /// Answers an offer that the client makes later, for instance to publish another track.
+    ///
+    /// # Errors
+    ///
+    /// [`NegotiateError::Offer`]: with [`OfferError::Glare`](crate::error::OfferError::Glare) while an offer
+    /// of the SFU is pending; the client rolls its own back, answers that one, then offers again. The peer
+    /// keeps its previous state.
+    pub async fn offer(&self, sdp: &str) -> Result<String, NegotiateError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Offer { peer: self.shared.id, sdp: sdp.to_owned(), reply })?;
+        answer.await.map_err(|_| NegotiateError::Gone)?
+    }
+
+    /// Takes the client's answer to [`PeerEvent::Offer`].
+    ///
+    /// # Errors
+    ///
+    /// [`NegotiateError::Answer`] when it does not fit the offer.
+    pub async fn answer(&self, sdp: &str) -> Result<(), NegotiateError> {
+        let (reply, done) = oneshot::channel();
+        self.send(Command::Answer { peer: self.shared.id, sdp: sdp.to_owned(), reply })?;
+        done.await.map_err(|_| NegotiateError::Gone)?
+    }
+
+    /// Caps what this peer publishes, all its tracks together. Browsers obey within half a second
+    /// (REMB); a publisher that stays more than 20 % over for 3 s has its video dropped down to the cap,
+    /// audio never. `None` lifts the cap.
+    pub async fn set_publish_cap(&self, cap: impl Into<Option<Bitrate>>) {
+        let (reply, done) = oneshot::channel();
+        if self.send(Command::SetPublishCap { peer: self.shared.id, cap: cap.into(), reply }).is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    /// Lets the peer go now, whoever else holds a handle.
+    pub fn leave(&self) {
+        let _ = self.send(Command::Leave { peer: self.shared.id });
+    }
+
+    fn send(&self, command: Command) -> Result<(), NegotiateError> {
+        self.shared.room.send(command).map_err(|()| NegotiateError::Gone)
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Room").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("id", &self.id()).field("name", &self.name()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,187 @@
+//! The SFU as the host holds it: its workers, its rooms by name, its metrics.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+use dashmap::DashMap;
+use tokio::sync::oneshot;
+
+use super::handles::{Room, RoomShared};
+use super::probes;
+use super::socket::Socket;
+use super::worker::{self, Command, WorkerHandle};
+use crate::config::Config;
+use crate::engine::EngineConfig;
+use crate::error::{RoomError, StartError};
+use crate::metrics::{Metrics, Shard};
+use crate::session::dtls::Identity;
+
+/// A running SFU. Cheap to clone; it runs until the last handle to it, its rooms and its peers is dropped,
+/// or until [`shutdown`](Sfu::shutdown).
+#[derive(Clone)]
+pub struct Sfu {
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) workers: Vec<WorkerHandle>,
+    pub(super) events_limit: usize,
+    announced: Vec<SocketAddr>,
+    metrics: Metrics,
+    rooms: DashMap<String, Weak<RoomShared>>,
+    closed: AtomicBool,
+}
+
+impl Sfu {
+    /// Binds the media sockets and starts the workers.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] says which address could not be bound or announced, and what to do.
+    pub async fn start(config: Config) -> Result<Sfu, StartError> {
+        warn_if_panics_abort();
+        let workers = worker_count(&config)?;
+        let identity =
+            Arc::new(Identity::generate().map_err(|error| StartError::Certificate(error.to_string()))?);
+        let mut sockets = Vec::new();
+        for n in 0..workers {
+            let port = match config.media.port() {
+                0 => 0,
+                base => base + n,
+            };
+            let address = SocketAddr::new(config.media.ip(), port);
+            let bound = Socket::bind(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
+            sockets.push(bound.map_err(|source| StartError::Bind { address, source })?);
+        }
+
+        let shards: Vec<Arc<Shard>> = (0..workers).map(|_| Arc::default()).collect();
+        let metrics = Metrics::new(shards.clone());
+        let cpus = probes::allowed_cpus();
+        let pin = config.pin_workers && cpus.len() >= usize::from(workers);
+        let mut announced = Vec::new();
+        let mut handles = Vec::new();
+        for (n, ((local, socket), shard)) in (0..workers).zip(sockets.into_iter().zip(shards)) {
+            let candidates = candidates(&config, local, n)?;
+            announced.extend_from_slice(&candidates);
+            let engine = EngineConfig {
+                worker: n,
+                candidates,
+                publish_cap: config.publish_cap,
+                require_gcm: config.require_gcm,
+                limits: config.limits,
+                unreachable_after: config.unreachable_after,
+                identity: identity.clone(),
+            };
+            let cpu = pin.then(|| cpus[usize::from(n)]);
+            handles.push(worker::spawn(engine, socket, shard, cpu)?);
+        }
+        let shared = Shared {
+            workers: handles,
+            events_limit: config.limits.events,
+            announced,
+            metrics,
+            rooms: DashMap::new(),
+            closed: AtomicBool::new(false),
+        };
+        Ok(Sfu { shared: Arc::new(shared) })
+    }
+
+    /// The room of this name, made if there is none. It lives as long as a handle to it or to a peer in it.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Shutdown`] after [`shutdown`](Sfu::shutdown).
+    pub fn room(&self, name: &str) -> Result<Room, RoomError> {
+        if self.shared.closed.load(Relaxed) {
+            return Err(RoomError::Shutdown);
+        }
+        let mut entry = self.shared.rooms.entry(name.to_owned()).or_default();
+        if let Some(room) = entry.upgrade() {
+            return Ok(Room { shared: room });
+        }
+        let worker = self.shared.least_loaded();
+        self.shared.workers[worker].rooms.fetch_add(1, Relaxed);
+        let room = Arc::new(RoomShared { name: name.to_owned(), worker, sfu: self.shared.clone() });
+        *entry = Arc::downgrade(&room);
+        Ok(Room { shared: room })
+    }
+
+    /// The addresses clients are told, of all workers.
+    pub fn announced(&self) -> &[SocketAddr] {
+        &self.shared.announced
+    }
+
+    /// The metrics of this SFU, to mount on the host's registry.
+    pub fn metrics(&self) -> Metrics {
+        self.shared.metrics.clone()
+    }
+
+    /// Lets every peer go (each hears `Left(Shutdown)`) and ends the media threads. Resolves when they have
+    /// ended, within a second. Calls on handles that remain fail from here on.
+    pub async fn shutdown(&self) {
+        self.shared.closed.store(true, Relaxed);
+        for worker in &self.shared.workers {
+            let (reply, done) = oneshot::channel();
+            if worker.commands.send(Command::Shutdown { reply }).is_ok() {
+                let _ = done.await;
+            }
+            if let Some(thread) = worker.thread.lock().take() {
+                // The thread has sent its reply and is past its last wait: this is a matter of microseconds.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn least_loaded(&self) -> usize {
+        let load = |n: &usize| self.workers[*n].peers.load(Relaxed) + self.workers[*n].rooms.load(Relaxed);
+        (0..self.workers.len()).min_by_key(load).unwrap_or(0)
+    }
+
+    pub(super) fn forget_room(&self, name: &str, worker: usize) {
+        self.workers[worker].rooms.fetch_sub(1, Relaxed);
+        self.rooms.remove_if(name, |_, room| room.strong_count() == 0);
+    }
+}
+
+fn worker_count(config: &Config) -> Result<u16, StartError> {
+    let port = config.media.port();
+    let workers =
+        config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
+    let fits = |count: &u16| *count > 0 && (port == 0 || port.checked_add(*count - 1).is_some());
+    u16::try_from(workers).ok().filter(fits).ok_or(StartError::Workers { workers, port })
+}
+
+/// What clients of one worker are told.
+fn candidates(config: &Config, local: SocketAddr, worker: u16) -> Result<Vec<SocketAddr>, StartError> {
+    let media = config.media;
+    if config.announce.is_empty() {
+        if media.ip().is_unspecified() {
+            return Err(StartError::NothingToAnnounce { media });
+        }
+        return Ok(vec![local]);
+    }
+    let reachable = |ip: IpAddr| match media.ip() {
+        // A v6 wildcard socket serves both families.
+        IpAddr::V6(v6) => ip.is_ipv6() || v6.is_unspecified(),
+        IpAddr::V4(_) => ip.is_ipv4(),
+    };
+    let one = |announce: &crate::config::Announce| match reachable(announce.ip) {
+        true => Ok(SocketAddr::new(
+            announce.ip,
+            announce.port.map_or(local.port(), |port| port.wrapping_add(worker)),
+        )),
+        false => Err(StartError::AddressFamily { announced: announce.ip, media }),
+    };
+    config.announce.iter().map(one).collect()
+}
+
+/// A fault while serving one peer costs that peer, by unwinding. A host that aborts on panic has chosen
+/// otherwise; it is told once.
+fn warn_if_panics_abort() {
+    if cfg!(panic = "abort") {
+        tracing::warn!("built with panic = \"abort\": a fault while serving one peer ends the process");
+    }
+}

@@ -1,0 +1,315 @@
+//! A media thread: one runtime, one socket, one engine.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::clock::{self, Reading};
+use super::events::Events;
+use super::socket::Socket;
+use crate::config::PeerConfig;
+use crate::counters::IoOp;
+use crate::counters::PanicScope;
+use crate::engine::{Engine, EngineConfig};
+use crate::error::{JoinError, NegotiateError};
+use crate::event::{LeaveReason, PeerEvent};
+use crate::ids::PeerId;
+use crate::metrics::{Shard, WorkerCounters};
+use crate::units::Bitrate;
+
+/// System calls per turn before timers and commands get their say.
+const RECEIVES_PER_TURN: usize = 4;
+
+/// How often the event loop's punctuality is measured, and counters are published at the latest.
+const HEARTBEAT: Duration = Duration::from_millis(100);
+
+type Reply<T> = oneshot::Sender<T>;
+
+/// What host handles ask of a worker.
+pub enum Command {
+    Join {
+        room: String,
+        config: PeerConfig,
+        offer: String,
+        events: Arc<Events>,
+        reply: Reply<Result<(PeerId, String), JoinError>>,
+    },
+    Offer {
+        peer: PeerId,
+        sdp: String,
+        reply: Reply<Result<String, NegotiateError>>,
+    },
+    Answer {
+        peer: PeerId,
+        sdp: String,
+        reply: Reply<Result<(), NegotiateError>>,
+    },
+    SetPublishCap {
+        peer: PeerId,
+        cap: Option<Bitrate>,
+        reply: Reply<()>,
+    },
+    Leave {
+        peer: PeerId,
+    },
+    Shutdown {
+        reply: Reply<()>,
+    },
+}
+
+/// The host side of a worker.
+pub struct WorkerHandle {
+    pub commands: mpsc::UnboundedSender<Command>,
+    /// Peers on it and rooms assigned to it, for placing rooms.
+    pub peers: Arc<AtomicUsize>,
+    pub rooms: AtomicUsize,
+    pub thread: parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+struct Worker {
+    config: EngineConfig,
+    engine: Engine,
+    socket: Socket,
+    commands: mpsc::UnboundedReceiver<Command>,
+    events: HashMap<PeerId, Arc<Events>>,
+    peers: Arc<AtomicUsize>,
+    shard: Arc<Shard>,
+    heartbeat: Instant,
+    account: WorkerCounters,
+    blocked: bool,
+}
+
+/// Starts the thread. The socket is bound already; what can still fail is the thread itself.
+pub fn spawn(
+    config: EngineConfig,
+    socket: std::net::UdpSocket,
+    shard: Arc<Shard>,
+    cpu: Option<usize>,
+) -> std::io::Result<WorkerHandle> {
+    let (sender, commands) = mpsc::unbounded_channel();
+    let peers = Arc::new(AtomicUsize::new(0));
+    let shared = peers.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let socket = {
+        let _entered = runtime.enter();
+        Socket::new(socket)?
+    };
+    let thread = std::thread::Builder::new().name(format!("sluice-{}", config.worker)).spawn(move || {
+        super::probes::pin(cpu);
+        let now = clock::now();
+        let worker = Worker {
+            engine: Engine::new(config.clone()),
+            config,
+            socket,
+            commands,
+            events: HashMap::new(),
+            peers: shared,
+            shard,
+            heartbeat: now + HEARTBEAT,
+            account: WorkerCounters::default(),
+            blocked: false,
+        };
+        runtime.block_on(worker.run());
+    })?;
+    Ok(WorkerHandle {
+        commands: sender,
+        peers,
+        rooms: AtomicUsize::new(0),
+        thread: parking_lot::Mutex::new(Some(thread)),
+    })
+}
+
+enum Wake {
+    Command(Option<Command>),
+    Socket,
+    Time,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        loop {
+            let wake = self.wait().await;
+            let woke = clock::now();
+            match wake {
+                Wake::Command(None) => return self.end(),
+                Wake::Command(Some(Command::Shutdown { reply })) => {
+                    self.end();
+                    let _ = reply.send(());
+                    return;
+                }
+                Wake::Command(Some(command)) => self.obey(command),
+                Wake::Socket => self.receive(),
+                Wake::Time => {}
+            }
+            self.keep_time();
+            self.flush();
+            self.deliver();
+            self.account.turn(clock::now().saturating_duration_since(woke));
+        }
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let due = self.engine.poll_timeout().map_or(self.heartbeat, |at| at.min(self.heartbeat));
+        let blocked = self.blocked;
+        tokio::select! {
+            biased;
+            command = self.commands.recv() => Wake::Command(command),
+            _ = self.socket.readable() => Wake::Socket,
+            _ = self.socket.writable(), if blocked => Wake::Time,
+            _ = tokio::time::sleep_until(due.into()) => Wake::Time,
+        }
+    }
+
+    /// Runs one engine call; a panic costs whoever was being served, and the turn goes on.
+    fn guarded<T>(&mut self, call: impl FnOnce(&mut Engine) -> T) -> Option<T> {
+        match catch_unwind(AssertUnwindSafe(|| call(&mut self.engine))) {
+            Ok(value) => Some(value),
+            Err(_) => {
+                self.contain();
+                None
+            }
+        }
+    }
+
+    fn contain(&mut self) {
+        let contained = catch_unwind(AssertUnwindSafe(|| self.engine.contain_panic(clock::now())));
+        if !matches!(contained, Ok(PanicScope::Peer | PanicScope::Room)) {
+            self.restart();
+        }
+    }
+
+    /// The engine itself is not to be trusted any more: begin anew, and tell everybody who was on it.
+    fn restart(&mut self) {
+        tracing::error!(worker = self.config.worker, "a media worker failed and restarts without its peers");
+        let counters = std::mem::take(&mut self.engine.counters).carried_over();
+        self.engine = Engine::new(self.config.clone());
+        self.engine.counters = counters;
+        for (_, events) in self.events.drain() {
+            events.push(PeerEvent::Left(LeaveReason::Internal));
+        }
+        self.peers.store(0, Relaxed);
+    }
+
+    fn receive(&mut self) {
+        for _ in 0..RECEIVES_PER_TURN {
+            let messages = match self.socket.receive() {
+                Ok(0) => return,
+                Ok(messages) => messages,
+                Err(error) => {
+                    // A pending ICMP error is consumed by reading it; anything else shows again.
+                    tracing::debug!(worker = self.config.worker, kind = ?error.kind(), "receive");
+                    return;
+                }
+            };
+            let reading = Reading::take();
+            let now = reading.monotonic;
+            let mut datagrams = 0;
+            let Worker { socket, engine, .. } = self;
+            let mut culprit = false;
+            for index in 0..messages {
+                for (path, arrived, datagram) in socket.datagrams(index, reading) {
+                    datagrams += 1;
+                    let serve = || engine.handle_datagram(now, arrived, path, datagram);
+                    if catch_unwind(AssertUnwindSafe(serve)).is_err() {
+                        culprit = catch_unwind(AssertUnwindSafe(|| engine.contain_panic(now)))
+                            .map_or(true, |scope| scope == PanicScope::Worker);
+                    }
+                }
+            }
+            self.account.io(IoOp::Recv, datagrams);
+            if culprit {
+                self.restart();
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = clock::now();
+        match command {
+            Command::Join { room, config, offer, events, reply } => {
+                let result = self
+                    .guarded(|engine| engine.join(now, &room, config, &offer))
+                    .unwrap_or(Err(JoinError::Shutdown));
+                if let Ok((peer, _)) = &result {
+                    self.events.insert(*peer, events);
+                    self.peers.store(self.events.len(), Relaxed);
+                }
+                if let Err(Ok((peer, _))) = reply.send(result) {
+                    // The host gave up waiting: nobody holds this peer.
+                    self.guarded(|engine| engine.leave(now, peer));
+                }
+            }
+            Command::Offer { peer, sdp, reply } => {
+                let result = self.guarded(|engine| engine.offer(now, peer, &sdp));
+                let _ = reply.send(result.unwrap_or(Err(NegotiateError::Gone)));
+            }
+            Command::Answer { peer, sdp, reply } => {
+                let result = self.guarded(|engine| engine.answer(now, peer, &sdp));
+                let _ = reply.send(result.unwrap_or(Err(NegotiateError::Gone)));
+            }
+            Command::SetPublishCap { peer, cap, reply } => {
+                self.guarded(|engine| engine.set_publish_cap(now, peer, cap));
+                let _ = reply.send(());
+            }
+            Command::Leave { peer } => {
+                self.guarded(|engine| engine.leave(now, peer));
+            }
+            Command::Shutdown { reply } => {
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    fn keep_time(&mut self) {
+        let now = clock::now();
+        while self.guarded(|engine| engine.handle_timeout(now)).unwrap_or(true) {}
+        if now >= self.heartbeat {
+            self.account.lag(now.saturating_duration_since(self.heartbeat));
+            self.heartbeat = now + HEARTBEAT;
+            self.account.set_cpu(super::probes::thread_cpu());
+            self.shard.publish_worker(&self.account);
+            self.shard.publish(&self.engine.counters);
+        }
+    }
+
+    fn flush(&mut self) {
+        let now = clock::now();
+        while self.engine.has_output() {
+            let Worker { engine, socket, .. } = self;
+            match catch_unwind(AssertUnwindSafe(|| engine.flush(now, socket))) {
+                Ok(done) => {
+                    self.blocked = !done;
+                    break;
+                }
+                Err(_) => self.contain(),
+            }
+        }
+        self.socket.tally_sends(&mut self.account);
+    }
+
+    fn deliver(&mut self) {
+        while let Some((peer, event)) = self.engine.poll_event() {
+            let left = matches!(event, PeerEvent::Left(_));
+            if let Some(events) = self.events.get(&peer) {
+                events.push(event);
+            }
+            if left {
+                self.events.remove(&peer);
+                self.peers.store(self.events.len(), Relaxed);
+            }
+        }
+    }
+
+    /// Goodbye to everybody, and the last counts.
+    fn end(mut self) {
+        let now = clock::now();
+        self.guarded(|engine| engine.shutdown(now));
+        self.flush();
+        self.deliver();
+        self.shard.publish(&self.engine.counters);
+    }
+}
