@@ -1,1 +1,3 @@
-//! The simulated world.
+//! The simulated world, and the real one: stock browsers against the demo.
+
+pub mod browser;

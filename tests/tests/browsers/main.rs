@@ -1,0 +1,3 @@
+//! Stock browsers in the loop. `CONTRIBUTING.md` says what they need and what happens where it is missing.
+
+mod harness;
