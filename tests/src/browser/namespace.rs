@@ -1,8 +1,8 @@
 //! A network namespace per test.
 //!
-//! The test runs itself again inside fresh network and process namespaces. Both go when their last process does, and
-//! `--kill-child` takes every process along when the outer test dies, however it dies: there is nothing to clean up.
-//! Without root we ask for a user namespace too, which some distributions refuse.
+//! The test runs itself again inside fresh network and process namespaces. Both go when their first process does, and
+//! that one dies with the outer test, however it dies: there is nothing to clean up. Without root we ask for a user
+//! namespace too, which some distributions refuse.
 
 use std::error::Error;
 use std::fs::File;
@@ -33,7 +33,7 @@ pub fn in_namespace<F>(test: &str, makes: &[Make], limit: Duration, body: impl F
 where
     F: Future<Output = Outcome>,
 {
-    if std::env::var_os(SCRATCH).is_some() {
+    if is_inside() {
         return run_inside(limit, body());
     }
     if let Some(why) = missing(makes) {
@@ -51,6 +51,11 @@ where
             "{test} failed in its namespace; its output and the logs of its processes are above"
         );
     }
+}
+
+/// Whether this process already runs in a test's namespace.
+pub fn is_inside() -> bool {
+    std::env::var_os(SCRATCH).is_some()
 }
 
 /// A path in the test's scratch folder that nothing uses yet. The folder goes when the test ends.
@@ -106,7 +111,10 @@ fn skip(test: &str, why: &str) {
 }
 
 fn take_turn() -> Flock<File> {
-    let path = std::env::temp_dir().join("sluicegate-browsers.lock");
+    let path = std::env::temp_dir().join(format!(
+        "sluicegate-browsers-{}.lock",
+        nix::unistd::geteuid()
+    ));
     let file = File::options()
         .create(true)
         .append(true)
@@ -158,9 +166,10 @@ fn pass_on(stream: impl Read + Send + 'static) -> thread::JoinHandle<String> {
     })
 }
 
-/// A shell in fresh namespaces, `then` run after the network is set up.
+/// A shell in fresh namespaces, `then` run after the network is set up. We take `unshare` down, and it its child.
 fn unshare(then: &str) -> Command {
-    let mut command = Command::new("unshare");
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "unshare"]);
     if !nix::unistd::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }

@@ -1,5 +1,6 @@
 //! What a page's `getStats` says, in the words the tests use.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::Deserialize;
@@ -83,6 +84,79 @@ pub struct Pair {
     pub remote_port: Option<u16>,
     /// In bits per second; Firefox does not say.
     pub available_outgoing_bitrate: Option<f64>,
+}
+
+/// One line for a failure message or a log.
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for stream in self.received("video") {
+            let (width, height) = (
+                stream.frame_width.unwrap_or(0),
+                stream.frame_height.unwrap_or(0),
+            );
+            let Inbound {
+                frames_decoded,
+                packets_received,
+                packets_lost,
+                freeze_count,
+                ..
+            } = stream;
+            write!(
+                f,
+                "video in {width}x{height}, {frames_decoded} frames, {packets_received} packets, "
+            )?;
+            write!(f, "{packets_lost} lost, {freeze_count} freezes; ")?;
+        }
+        for stream in self.received("audio") {
+            let Inbound {
+                total_audio_energy,
+                packets_received,
+                packets_lost,
+                ..
+            } = stream;
+            write!(
+                f,
+                "audio in {packets_received} packets, {packets_lost} lost, energy {total_audio_energy:.4}; "
+            )?;
+        }
+        for stream in &self.outbound {
+            let Outbound {
+                kind,
+                rid,
+                frames_sent,
+                packets_sent,
+                bytes_sent,
+                ..
+            } = stream;
+            write!(
+                f,
+                "{kind} out {}: {frames_sent} frames, ",
+                rid.as_deref().unwrap_or("-")
+            )?;
+            write!(f, "{packets_sent} packets, {bytes_sent} bytes; ")?;
+        }
+        if let Some(Transport {
+            dtls_cipher,
+            srtp_cipher,
+            ..
+        }) = &self.transport
+        {
+            write!(
+                f,
+                "{}, {}; ",
+                dtls_cipher.as_deref().unwrap_or("-"),
+                srtp_cipher.as_deref().unwrap_or("-")
+            )?;
+        }
+        match &self.pair {
+            Some(Pair {
+                local: Some(local),
+                remote: Some(remote),
+                ..
+            }) => write!(f, "{local} to {remote}"),
+            _ => write!(f, "no pair"),
+        }
+    }
 }
 
 impl Stats {

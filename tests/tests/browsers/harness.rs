@@ -57,7 +57,7 @@ async fn calls_itself(make: Make) -> Outcome {
     let before = page.stats().await?;
     sleep(secs(2)).await;
     let after = page.stats().await?;
-    println!("{after:#?}");
+    println!("{after}");
     let frames = after.frames_decoded() - before.frames_decoded();
     assert!(frames >= 30, "{frames} frames in 2 s");
     assert!(
