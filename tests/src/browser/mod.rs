@@ -138,7 +138,12 @@ impl Browser {
         self.process.is_running()
     }
 
-    /// Kills every process of the browser at once, as a power cut would: no page hears of it.
+    /// Stops every process of the browser where it stands: its sockets stay open and say nothing.
+    pub fn freeze(&self) {
+        self.process.freeze();
+    }
+
+    /// Kills every process of the browser at once: no page hears of it.
     pub fn kill(self) {
         self.process.kill();
     }

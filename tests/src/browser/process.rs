@@ -81,6 +81,11 @@ impl Process {
         }
     }
 
+    /// SIGSTOP to the whole group.
+    pub fn freeze(&self) {
+        let _ = killpg(self.pid(), Signal::SIGSTOP);
+    }
+
     /// SIGKILL to the whole group.
     pub fn kill(self) {
         // Drop does it.

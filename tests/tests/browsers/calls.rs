@@ -143,7 +143,7 @@ fn a_clean_leave_removes_the_tile() {
     });
 }
 
-/// No goodbye: the process is gone, and only its silence tells. ICE consent runs out after 30 s (RFC 7675 §5.1).
+/// No goodbye on the media path; the kernel does close the page's TCP connections, which the demo may hear at once.
 #[test]
 fn a_killed_browser_leaves_within_33_s() {
     let test = "calls::a_killed_browser_leaves_within_33_s";
@@ -156,6 +156,24 @@ fn a_killed_browser_leaves_within_33_s() {
         right.kill();
         let wait = gone(&alice, "bob", Duration::from_secs(33)).await?;
         println!("bob's tile is gone {wait:?} after his browser");
+        Ok(())
+    });
+}
+
+/// Nothing is closed at all, as behind a pulled cable: only silence tells. ICE consent runs out after 30 s
+/// (RFC 7675 §5.1); three more are slack.
+#[test]
+fn a_silent_browser_leaves_within_33_s() {
+    let test = "calls::a_silent_browser_leaves_within_33_s";
+    call(test, &[Make::Chromium], async |demo| {
+        let (left, right) = (Browser::chromium().await?, Browser::chromium().await?);
+        let alice = join(&left, demo, "alice").await?;
+        let _bob = join(&right, demo, "bob").await?;
+        sees(&alice, "bob").await?;
+
+        right.freeze();
+        let wait = gone(&alice, "bob", Duration::from_secs(33)).await?;
+        println!("bob's tile is gone {wait:?} after his browser froze");
         Ok(())
     });
 }
@@ -189,8 +207,12 @@ async fn sees(page: &Page, name: &str) -> Result<(), BrowserError> {
 /// Waits until the tile of `name` is gone, and says how long that took.
 async fn gone(page: &Page, name: &str, limit: Duration) -> Result<Duration, BrowserError> {
     let started = Instant::now();
-    page.wait_for(&format!("{} === null", tile(name)), limit)
-        .await?;
+    // A page that fell out of the call itself may show nobody either.
+    let gone = format!(
+        "window.call.pc.connectionState === 'connected' && {} === null",
+        tile(name)
+    );
+    page.wait_for(&gone, limit).await?;
     Ok(started.elapsed())
 }
 
