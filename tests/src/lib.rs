@@ -1,1 +1,4 @@
-//! The simulated world.
+//! The simulated world, and the real one: stock browsers against the demo.
+
+pub mod browser;
+pub mod demo;

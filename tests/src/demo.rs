@@ -1,0 +1,147 @@
+//! The demo example as a child process.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::browser::{BrowserError, Process, namespace};
+
+/// A running demo server, in the namespace of the test. Dropping it asks it to leave (SIGTERM).
+pub struct Demo {
+    process: Process,
+}
+
+impl Demo {
+    /// Builds the demo as `cargo test --workspace` does, which has then done so already. Call it outside the namespace:
+    /// a build may need the network, and more time than a test has.
+    ///
+    /// `SLUICEGATE_DEMO` names a binary to use instead.
+    pub fn build() {
+        static BUILT: OnceLock<()> = OnceLock::new();
+        if namespace::is_inside() || std::env::var_os(OVERRULE).is_some() {
+            return;
+        }
+        BUILT.get_or_init(|| {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+            let (target, profile) = target();
+            let mut command = Command::new(cargo);
+            command.current_dir(env!("CARGO_MANIFEST_DIR"));
+            // The whole workspace, so that features unify as they did for `cargo test` and nothing is built twice.
+            command.args([
+                "build",
+                "--quiet",
+                "--workspace",
+                "--example",
+                "demo",
+                "--profile",
+                &profile,
+            ]);
+            command.arg("--target-dir").arg(target);
+            let status = command.status().expect("cargo runs: it started us");
+            assert!(status.success(), "the demo does not build: {status}");
+        });
+    }
+
+    /// Starts the demo and waits until it is ready.
+    pub async fn start() -> Result<Demo, BrowserError> {
+        let mut command = Command::new(binary());
+        command.args([
+            "--http",
+            HTTP,
+            "--media",
+            &format!("{}:{MEDIA_PORT}", namespace::ADDRESS),
+        ]);
+        let mut process = Process::spawn(command, "demo")?;
+        process
+            .wait_until("/readyz", START_LIMIT, async || {
+                is_ready().await.then_some(())
+            })
+            .await?;
+        Ok(Demo { process })
+    }
+
+    /// The page that a user with this name opens to enter the room. It joins when `#join` is pressed.
+    pub fn door(&self, room: &str, name: &str) -> String {
+        format!("http://{HTTP}/?room={room}&name={name}&test=0")
+    }
+
+    /// The same page, joining by itself.
+    pub fn seat(&self, room: &str, name: &str) -> String {
+        format!("{}&autojoin=1", self.door(room, name))
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        if self.process.terminate(STOP_LIMIT).is_none() {
+            eprintln!("the demo ignored SIGTERM for {STOP_LIMIT:?}");
+        }
+    }
+}
+
+fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os(OVERRULE) {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("the path of this test binary");
+    profile_folder(&test).join("examples/demo")
+}
+
+/// The target folder and the profile this test was built for.
+fn target() -> (PathBuf, String) {
+    let test = std::env::current_exe().expect("the path of this test binary");
+    let folder = profile_folder(&test);
+    let name = folder
+        .file_name()
+        .expect("a profile folder has a name")
+        .to_string_lossy();
+    let profile = if name == "debug" {
+        "dev".to_owned()
+    } else {
+        name.into_owned()
+    };
+    (
+        folder
+            .parent()
+            .expect("a profile folder lies in the target folder")
+            .to_owned(),
+        profile,
+    )
+}
+
+/// `target/<profile>` of `target/<profile>/deps/browsers-<hash>`.
+fn profile_folder(test: &Path) -> &Path {
+    test.ancestors()
+        .nth(2)
+        .expect("test binaries lie in target/<profile>/deps")
+}
+
+async fn is_ready() -> bool {
+    let exchange = async {
+        let mut stream = TcpStream::connect(HTTP).await?;
+        stream
+            .write_all(b"GET /readyz HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n")
+            .await?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(1), exchange).await;
+    matches!(answer, Ok(Ok(answer)) if &answer == b"HTTP/1.1 200")
+}
+
+const OVERRULE: &str = "SLUICEGATE_DEMO";
+
+// A namespace has every port free.
+const HTTP: &str = "127.0.0.1:8080";
+const MEDIA_PORT: u16 = 4000;
+
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// The demo drains before it leaves; with nobody left in a room that is instant.
+const STOP_LIMIT: Duration = Duration::from_secs(5);

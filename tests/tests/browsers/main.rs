@@ -1,0 +1,4 @@
+//! Stock browsers in the loop. `CONTRIBUTING.md` says what they need and what happens where it is missing.
+
+mod calls;
+mod harness;
