@@ -238,6 +238,12 @@ class Tile {
     Object.assign(this.element.dataset, { bitrate: Math.round(bitrate ?? 0), loss: (loss ?? 0).toFixed(4) });
   }
 
+  // The most the engine lets this peer send.
+  setCap(bps) {
+    this.element.dataset.cap = bps;
+    this.element.querySelector(".cap").textContent = `limit ${formatBitrate(bps)}`;
+  }
+
   remove() {
     this.video.srcObject = null;
     this.element.remove();
@@ -555,7 +561,7 @@ class Call {
         this.showPeople();
         break;
       case "cap":
-        this.self.element.dataset.cap = message.bps;
+        this.self.setCap(message.bps);
         break;
       case "unreachable":
         showUnreachable(message.announced);
@@ -716,7 +722,7 @@ function hideBanner(kind = banner) {
 function showUnreachable(announced) {
   const ports = [...new Set(announced.map((address) => address.replace(/^.*:/, "")))].join(", ");
   const tries = [
-    `Open UDP port ${ports} in the server’s firewall, and in the cloud’s.`,
+    `Open UDP ${ports.includes(",") ? "ports" : "port"} ${ports} in the server’s firewall, and in the cloud’s.`,
     "If the server is behind NAT or in a container, start it with --announce and its public address.",
     "Some offices and hotels let no UDP out: try another network, such as a phone’s.",
   ];
