@@ -288,3 +288,106 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 const MAX_UNANSWERED: u32 = 3;
 /// Enough to see one's bug in the error messages.
 const MAX_MISTAKES: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use futures_util::{SinkExt, StreamExt};
+    use serde_json::Value;
+    use sluicegate::{Config, Sfu};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_tungstenite::tungstenite::Message as Frame;
+    use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+    use super::*;
+
+    struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+    impl Client {
+        async fn connect() -> (Host, Client) {
+            let config = Config::new("127.0.0.1:0".parse().unwrap())
+                .announce(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            let host = Host::new(Sfu::start(config).await.unwrap(), None);
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = format!(
+                "ws://{}/ws/standup?name=ada",
+                listener.local_addr().unwrap()
+            );
+            let router = crate::site::router(host.clone());
+            tokio::spawn(async move { axum::serve(listener, router).await });
+            let (socket, _) = connect_async(address).await.unwrap();
+            (host, Client(socket))
+        }
+
+        async fn say(&mut self, text: &str) {
+            self.0.send(Frame::text(text)).await.unwrap();
+        }
+
+        async fn hear(&mut self) -> Value {
+            loop {
+                match self.0.next().await.expect("the socket is open").unwrap() {
+                    Frame::Text(text) => return serde_json::from_str(&text).unwrap(),
+                    Frame::Ping(_) => {}
+                    frame => panic!("not a message: {frame:?}"),
+                }
+            }
+        }
+
+        async fn hear_close(&mut self) -> u16 {
+            match self.0.next().await {
+                Some(Ok(Frame::Close(Some(frame)))) => frame.code.into(),
+                other => panic!("not a close: {other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn nonsense_is_answered_until_it_is_too_much() {
+        let (_host, mut client) = Client::connect().await;
+        for nonsense in [
+            "{",
+            "[]",
+            r#"{"type":"dance"}"#,
+            r#"{"type":"join"}"#,
+            "\"join\"",
+            "{}",
+            "null",
+        ] {
+            client.say(nonsense).await;
+            assert_eq!(client.hear().await["code"], "bad-message", "{nonsense}");
+        }
+        client.say(r#"{"type":"answer","sdp":""}"#).await;
+        assert_eq!(client.hear().await["code"], "not-joined");
+        assert_eq!(client.hear().await["type"], "bye");
+        assert_eq!(client.hear_close().await, 1008);
+    }
+
+    #[tokio::test]
+    async fn a_bad_first_offer_ends_the_conversation() {
+        let (_host, mut client) = Client::connect().await;
+        client.say(r#"{"type":"join","sdp":"hello"}"#).await;
+        assert_eq!(client.hear().await["code"], "bad-offer");
+        let bye = client.hear().await;
+        assert_eq!(
+            (&bye["type"], &bye["retry"]),
+            (&Value::from("bye"), &Value::from(false))
+        );
+        assert_eq!(client.hear_close().await, 4400);
+    }
+
+    #[tokio::test]
+    async fn shutting_down_says_goodbye() {
+        let (host, mut client) = Client::connect().await;
+        client.say(r#"{"type":"offer","sdp":""}"#).await;
+        assert_eq!(client.hear().await["code"], "not-joined");
+        tokio::join!(host.close(), async {
+            let bye = client.hear().await;
+            assert_eq!(
+                (&bye["type"], &bye["retry"]),
+                (&Value::from("bye"), &Value::from(true))
+            );
+            assert_eq!(client.hear_close().await, 1001);
+        });
+    }
+}
