@@ -32,15 +32,7 @@ impl Demo {
             let mut command = Command::new(cargo);
             command.current_dir(env!("CARGO_MANIFEST_DIR"));
             // The whole workspace, so that features unify as they did for `cargo test` and nothing is built twice.
-            command.args([
-                "build",
-                "--quiet",
-                "--workspace",
-                "--example",
-                "demo",
-                "--profile",
-                &profile,
-            ]);
+            command.args(["build", "--quiet", "--workspace", "--example", "demo", "--profile", &profile]);
             command.arg("--target-dir").arg(target);
             let status = command.status().expect("cargo runs: it started us");
             assert!(status.success(), "the demo does not build: {status}");
@@ -50,18 +42,9 @@ impl Demo {
     /// Starts the demo and waits until it is ready.
     pub async fn start() -> Result<Demo, BrowserError> {
         let mut command = Command::new(binary());
-        command.args([
-            "--http",
-            HTTP,
-            "--media",
-            &format!("{}:{MEDIA_PORT}", namespace::ADDRESS),
-        ]);
+        command.args(["--http", HTTP, "--media", &format!("{}:{MEDIA_PORT}", namespace::ADDRESS)]);
         let mut process = Process::spawn(command, "demo")?;
-        process
-            .wait_until("/readyz", START_LIMIT, async || {
-                is_ready().await.then_some(())
-            })
-            .await?;
+        process.wait_until("/readyz", START_LIMIT, async || is_ready().await.then_some(())).await?;
         Ok(Demo { process })
     }
 
@@ -96,37 +79,20 @@ fn binary() -> PathBuf {
 fn target() -> (PathBuf, String) {
     let test = std::env::current_exe().expect("the path of this test binary");
     let folder = profile_folder(&test);
-    let name = folder
-        .file_name()
-        .expect("a profile folder has a name")
-        .to_string_lossy();
-    let profile = if name == "debug" {
-        "dev".to_owned()
-    } else {
-        name.into_owned()
-    };
-    (
-        folder
-            .parent()
-            .expect("a profile folder lies in the target folder")
-            .to_owned(),
-        profile,
-    )
+    let name = folder.file_name().expect("a profile folder has a name").to_string_lossy();
+    let profile = if name == "debug" { "dev".to_owned() } else { name.into_owned() };
+    (folder.parent().expect("a profile folder lies in the target folder").to_owned(), profile)
 }
 
 /// `target/<profile>` of `target/<profile>/deps/browsers-<hash>`.
 fn profile_folder(test: &Path) -> &Path {
-    test.ancestors()
-        .nth(2)
-        .expect("test binaries lie in target/<profile>/deps")
+    test.ancestors().nth(2).expect("test binaries lie in target/<profile>/deps")
 }
 
 async fn is_ready() -> bool {
     let exchange = async {
         let mut stream = TcpStream::connect(HTTP).await?;
-        stream
-            .write_all(b"GET /readyz HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n")
-            .await?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n").await?;
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).await?;
         std::io::Result::Ok(answer)

@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(stored.meta, &meta(7));
         assert_eq!(stored.aux, [7, 0xee]);
         assert_eq!(stored.payload, [7; 1_000]);
-        assert_eq!(history.get(8).unwrap().payload, []);
+        assert!(history.get(8).unwrap().payload.is_empty());
         assert!(history.get(7 + 64).is_none() && history.get(7 + 128).is_none(), "same slot, other packet");
         assert_eq!(history.newest(), Some(8));
     }

@@ -10,29 +10,21 @@ use tokio::time::{Instant, sleep};
 use super::wire::Wire;
 use super::{BrowserError, Process, namespace};
 
-pub(super) const NAMES: &[&str] = &[
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-];
+pub(super) const NAMES: &[&str] = &["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
 pub(super) async fn launch(program: &Path) -> Result<(Process, Wire), BrowserError> {
     let profile = namespace::fresh_path("chromium", "profile");
     let _ = std::fs::create_dir(&profile);
     let mut command = Command::new(program);
     command.env("HOME", &profile).args(FLAGS);
-    command
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .arg("about:blank");
+    command.arg(format!("--user-data-dir={}", profile.display())).arg("about:blank");
     let mut process = Process::spawn(command, "chromium")?;
     let port_file = profile.join("DevToolsActivePort");
     let url = process
         .wait_until("DevToolsActivePort", START_LIMIT, async || {
             let text = std::fs::read_to_string(&port_file).ok()?;
             let (port, path) = text.split_once('\n')?;
-            path.starts_with("/devtools/")
-                .then(|| format!("ws://127.0.0.1:{port}{path}"))
+            path.starts_with("/devtools/").then(|| format!("ws://127.0.0.1:{port}{path}"))
         })
         .await?;
     Ok((process, Wire::connect(&url, "chromium").await?))
@@ -47,24 +39,12 @@ pub(super) struct Tab {
 
 impl Tab {
     pub(super) async fn open(wire: Wire) -> Result<Tab, BrowserError> {
-        let made = wire
-            .call(
-                "Target.createTarget",
-                json!({ "url": "about:blank", "newWindow": true }),
-            )
-            .await?;
+        let made =
+            wire.call("Target.createTarget", json!({ "url": "about:blank", "newWindow": true })).await?;
         let target = text(&made["targetId"]);
-        let attached = wire
-            .call(
-                "Target.attachToTarget",
-                json!({ "targetId": target, "flatten": true }),
-            )
-            .await?;
-        let tab = Tab {
-            wire,
-            target,
-            session: text(&attached["sessionId"]),
-        };
+        let attached =
+            wire.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true })).await?;
+        let tab = Tab { wire, target, session: text(&attached["sessionId"]) };
         tab.call("Page.enable", json!({})).await?;
         tab.call("Runtime.enable", json!({})).await?;
         Ok(tab)
@@ -74,32 +54,19 @@ impl Tab {
         let answer = self.call("Page.navigate", json!({ "url": url })).await?;
         match answer["errorText"].as_str() {
             None => Ok(()),
-            Some(error) => Err(BrowserError::Refused {
-                method: url.to_owned(),
-                message: error.to_owned(),
-            }),
+            Some(error) => Err(BrowserError::Refused { method: url.to_owned(), message: error.to_owned() }),
         }
     }
 
-    pub(super) async fn evaluate(
-        &self,
-        script: &str,
-        expression: String,
-    ) -> Result<String, BrowserError> {
-        let params =
-            json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
+    pub(super) async fn evaluate(&self, script: &str, expression: String) -> Result<String, BrowserError> {
+        let params = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
         let answer = self.call("Runtime.evaluate", params).await?;
         match answer.get("exceptionDetails") {
             None => Ok(text(&answer["result"]["value"])),
             Some(details) => {
-                let message = details["exception"]["description"]
-                    .as_str()
-                    .unwrap_or("an exception")
-                    .to_owned();
-                Err(BrowserError::Script {
-                    script: script.to_owned(),
-                    message,
-                })
+                let message =
+                    details["exception"]["description"].as_str().unwrap_or("an exception").to_owned();
+                Err(BrowserError::Script { script: script.to_owned(), message })
             }
         }
     }
@@ -114,9 +81,7 @@ impl Tab {
     }
 
     pub(super) async fn screenshot(&self) -> Result<String, BrowserError> {
-        let answer = self
-            .call("Page.captureScreenshot", json!({ "format": "png" }))
-            .await?;
+        let answer = self.call("Page.captureScreenshot", json!({ "format": "png" })).await?;
         Ok(text(&answer["data"]))
     }
 
@@ -139,13 +104,8 @@ impl Tab {
 
     async fn exists(&self) -> Result<bool, BrowserError> {
         let answer = self.wire.call("Target.getTargets", json!({})).await?;
-        let targets = answer["targetInfos"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        Ok(targets
-            .iter()
-            .any(|target| target["targetId"] == self.target.as_str()))
+        let targets = answer["targetInfos"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(targets.iter().any(|target| target["targetId"] == self.target.as_str()))
     }
 
     async fn call(&self, method: &str, params: Value) -> Result<Value, BrowserError> {

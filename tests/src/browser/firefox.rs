@@ -16,24 +16,12 @@ pub(super) async fn launch(program: &Path) -> Result<(Process, Wire), BrowserErr
     let user_js = profile.join("user.js");
     std::fs::create_dir(&profile)
         .and_then(|()| std::fs::write(&user_js, preferences()))
-        .map_err(|source| BrowserError::Write {
-            path: user_js,
-            source,
-        })?;
+        .map_err(|source| BrowserError::Write { path: user_js, source })?;
     let mut command = Command::new(program);
     // With a bus or a display of the desktop in reach, Firefox would look for its other instances there.
+    command.env("HOME", &profile).env_remove("DISPLAY").env_remove("DBUS_SESSION_BUS_ADDRESS");
     command
-        .env("HOME", &profile)
-        .env_remove("DISPLAY")
-        .env_remove("DBUS_SESSION_BUS_ADDRESS");
-    command
-        .args([
-            "--headless",
-            "--no-remote",
-            "--remote-debugging-port",
-            "0",
-            "--profile",
-        ])
+        .args(["--headless", "--no-remote", "--remote-debugging-port", "0", "--profile"])
         .arg(&profile)
         .arg("about:blank");
     let mut process = Process::spawn(command, "firefox")?;
@@ -45,10 +33,8 @@ pub(super) async fn launch(program: &Path) -> Result<(Process, Wire), BrowserErr
         })
         .await?;
     let wire = Wire::connect(&format!("ws://127.0.0.1:{port}/session"), "firefox").await?;
-    wire.call("session.new", json!({ "capabilities": {} }))
-        .await?;
-    wire.call("session.subscribe", json!({ "events": ["log.entryAdded"] }))
-        .await?;
+    wire.call("session.new", json!({ "capabilities": {} })).await?;
+    wire.call("session.subscribe", json!({ "events": ["log.entryAdded"] })).await?;
     Ok((process, wire))
 }
 
@@ -60,37 +46,24 @@ pub(super) struct Tab {
 
 impl Tab {
     pub(super) async fn open(wire: Wire) -> Result<Tab, BrowserError> {
-        let made = wire
-            .call("browsingContext.create", json!({ "type": "window" }))
-            .await?;
-        Ok(Tab {
-            wire,
-            context: text(&made["context"]),
-        })
+        let made = wire.call("browsingContext.create", json!({ "type": "window" })).await?;
+        Ok(Tab { wire, context: text(&made["context"]) })
     }
 
     pub(super) async fn navigate(&self, url: &str) -> Result<(), BrowserError> {
         let params = json!({ "context": self.context, "url": url, "wait": "complete" });
-        self.wire
-            .call("browsingContext.navigate", params)
-            .await
-            .map(drop)
+        self.wire.call("browsingContext.navigate", params).await.map(drop)
     }
 
-    pub(super) async fn evaluate(
-        &self,
-        script: &str,
-        expression: String,
-    ) -> Result<String, BrowserError> {
+    pub(super) async fn evaluate(&self, script: &str, expression: String) -> Result<String, BrowserError> {
         let target = json!({ "context": self.context });
         let params = json!({ "expression": expression, "target": target, "awaitPromise": true });
         let answer = self.wire.call("script.evaluate", params).await?;
         match answer.get("exceptionDetails") {
             None => Ok(text(&answer["result"]["value"])),
-            Some(details) => Err(BrowserError::Script {
-                script: script.to_owned(),
-                message: text(&details["text"]),
-            }),
+            Some(details) => {
+                Err(BrowserError::Script { script: script.to_owned(), message: text(&details["text"]) })
+            }
         }
     }
 
@@ -102,29 +75,18 @@ impl Tab {
         ]);
         let mouse = json!([{ "type": "pointer", "id": "mouse", "actions": steps }]);
         let params = json!({ "context": self.context, "actions": mouse });
-        self.wire
-            .call("input.performActions", params)
-            .await
-            .map(drop)
+        self.wire.call("input.performActions", params).await.map(drop)
     }
 
     pub(super) async fn screenshot(&self) -> Result<String, BrowserError> {
         let params = json!({ "context": self.context });
-        Ok(text(
-            &self
-                .wire
-                .call("browsingContext.captureScreenshot", params)
-                .await?["data"],
-        ))
+        Ok(text(&self.wire.call("browsingContext.captureScreenshot", params).await?["data"]))
     }
 
     /// Without `promptUnload` a page cannot hold the tab open; `pagehide` still runs.
     pub(super) async fn close(self) -> Result<(), BrowserError> {
         let params = json!({ "context": self.context, "promptUnload": false });
-        self.wire
-            .call("browsingContext.close", params)
-            .await
-            .map(drop)
+        self.wire.call("browsingContext.close", params).await.map(drop)
     }
 }
 
@@ -133,10 +95,7 @@ fn text(value: &Value) -> String {
 }
 
 fn preferences() -> String {
-    PREFERENCES
-        .iter()
-        .map(|(name, value)| format!("user_pref(\"{name}\", {value});\n"))
-        .collect()
+    PREFERENCES.iter().map(|(name, value)| format!("user_pref(\"{name}\", {value});\n")).collect()
 }
 
 /// Fake devices, no questions asked, no calls home. `media.peerconnection.ice.loopback` stays off, as for a user.

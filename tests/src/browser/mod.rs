@@ -31,15 +31,9 @@ pub enum BrowserError {
     #[error("{0:?} is not installed")]
     Missing(Make),
     #[error("cannot start {program}")]
-    Spawn {
-        program: String,
-        source: std::io::Error,
-    },
+    Spawn { program: String, source: std::io::Error },
     #[error("{program} exited before it was ready: {status}")]
-    Exited {
-        program: String,
-        status: std::process::ExitStatus,
-    },
+    Exited { program: String, status: std::process::ExitStatus },
     #[error("not within {limit:?}: {what}")]
     Timeout { what: String, limit: Duration },
     #[error("the connection to the browser is closed")]
@@ -49,18 +43,11 @@ pub enum BrowserError {
     #[error("`{script}` threw {message}")]
     Script { script: String, message: String },
     #[error("`{script}` gave {json}, not a {wanted}")]
-    Shape {
-        script: String,
-        json: String,
-        wanted: &'static str,
-    },
+    Shape { script: String, json: String, wanted: &'static str },
     #[error("no element matches {0}")]
     NoElement(String),
     #[error("cannot write {path}")]
-    Write {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Write { path: PathBuf, source: std::io::Error },
 }
 
 /// Whose browser it is.
@@ -82,12 +69,9 @@ impl Make {
         }
         let path = std::env::var_os("PATH")?;
         let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-        names.iter().find_map(|name| {
-            folders
-                .iter()
-                .map(|folder| folder.join(name))
-                .find(|file| file.is_file())
-        })
+        names
+            .iter()
+            .find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file()))
     }
 }
 
@@ -106,11 +90,7 @@ impl Browser {
             Make::Chromium => chromium::launch(&program).await?,
             Make::Firefox => firefox::launch(&program).await?,
         };
-        Ok(Browser {
-            make,
-            process,
-            wire,
-        })
+        Ok(Browser { make, process, wire })
     }
 
     pub async fn chromium() -> Result<Browser, BrowserError> {
@@ -167,11 +147,8 @@ impl Page {
             Tab::Firefox(tab) => tab.navigate(url).await?,
         }
         // A fresh window answers for its initial about:blank until the navigation commits.
-        self.wait_for(
-            "document.readyState === 'complete' && location.href !== 'about:blank'",
-            LOAD_LIMIT,
-        )
-        .await
+        self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'", LOAD_LIMIT)
+            .await
     }
 
     /// The value of a JavaScript expression; a promise is awaited, `undefined` reads as `null`.
@@ -195,16 +172,10 @@ impl Page {
                 Err(BrowserError::Closed) => return Err(BrowserError::Closed),
                 _ if started.elapsed() < limit => sleep(POLL).await,
                 Ok(false) => {
-                    return Err(BrowserError::Timeout {
-                        what: condition.to_owned(),
-                        limit,
-                    });
+                    return Err(BrowserError::Timeout { what: condition.to_owned(), limit });
                 }
                 Err(error) => {
-                    return Err(BrowserError::Timeout {
-                        what: format!("{condition} ({error})"),
-                        limit,
-                    });
+                    return Err(BrowserError::Timeout { what: format!("{condition} ({error})"), limit });
                 }
             }
         }
@@ -239,13 +210,8 @@ impl Page {
             Tab::Chromium(tab) => tab.screenshot().await?,
             Tab::Firefox(tab) => tab.screenshot().await?,
         };
-        let png = data_encoding::BASE64
-            .decode(base64.as_bytes())
-            .unwrap_or_default();
-        std::fs::write(path, png).map_err(|source| BrowserError::Write {
-            path: path.to_owned(),
-            source,
-        })
+        let png = data_encoding::BASE64.decode(base64.as_bytes()).unwrap_or_default();
+        std::fs::write(path, png).map_err(|source| BrowserError::Write { path: path.to_owned(), source })
     }
 
     /// Closes the page as a user does: `beforeunload` and `pagehide` run.

@@ -40,16 +40,12 @@ where
         return skip(test, &why);
     }
     let _turn = take_turn();
-    let scratch = tempfile::Builder::new()
-        .prefix("sluicegate-browser-")
-        .tempdir()
-        .expect("a temporary folder");
+    let scratch =
+        tempfile::Builder::new().prefix("sluicegate-browser-").tempdir().expect("a temporary folder");
     let output = run_again(test, scratch.path(), limit + GRACE);
     if !output.contains("test result: ok. 1 passed") {
         print_logs(scratch.path());
-        panic!(
-            "{test} failed in its namespace; its output and the logs of its processes are above"
-        );
+        panic!("{test} failed in its namespace; its output and the logs of its processes are above");
     }
 }
 
@@ -67,10 +63,8 @@ pub fn fresh_path(stem: &str, extension: &str) -> PathBuf {
 }
 
 fn run_inside(limit: Duration, body: impl Future<Output = Outcome>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a tokio runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a tokio runtime");
     let outcome = runtime.block_on(async { tokio::time::timeout(limit, body).await });
     match outcome {
         Ok(Ok(())) => {}
@@ -81,10 +75,7 @@ fn run_inside(limit: Duration, body: impl Future<Output = Outcome>) {
 
 fn with_causes(error: &dyn Error) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// What this machine lacks to run the test.
@@ -94,10 +85,7 @@ fn missing(makes: &[Make]) -> Option<String> {
     }
     match unshare("true").output() {
         Ok(output) if output.status.success() => None,
-        Ok(output) => Some(format!(
-            "no namespace: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        )),
+        Ok(output) => Some(format!("no namespace: {}", String::from_utf8_lossy(&output.stderr).trim())),
         Err(error) => Some(format!("no namespace: unshare: {error}")),
     }
 }
@@ -111,15 +99,9 @@ fn skip(test: &str, why: &str) {
 }
 
 fn take_turn() -> Flock<File> {
-    let path = std::env::temp_dir().join(format!(
-        "sluicegate-browsers-{}.lock",
-        nix::unistd::geteuid()
-    ));
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(path)
-        .expect("a lock file in the temporary folder");
+    let path = std::env::temp_dir().join(format!("sluicegate-browsers-{}.lock", nix::unistd::geteuid()));
+    let file =
+        File::options().create(true).append(true).open(path).expect("a lock file in the temporary folder");
     Flock::lock(file, FlockArg::LockExclusive).expect("a lock on a local file")
 }
 
@@ -128,13 +110,7 @@ fn run_again(test: &str, scratch: &Path, limit: Duration) -> String {
     let binary = std::env::current_exe().expect("the path of this test binary");
     let mut child = unshare("\"$@\"; exit $?") // `exit` keeps the shell there as process 1, to reap orphans.
         .arg(binary)
-        .args([
-            "--exact",
-            test,
-            "--nocapture",
-            "--include-ignored",
-            "--test-threads=1",
-        ])
+        .args(["--exact", test, "--nocapture", "--include-ignored", "--test-threads=1"])
         .env(SCRATCH, scratch)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -173,13 +149,7 @@ fn unshare(then: &str) -> Command {
     if !nix::unistd::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
-    command.args([
-        "--net",
-        "--pid",
-        "--fork",
-        "--kill-child=SIGKILL",
-        "--mount-proc",
-    ]);
+    command.args(["--net", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]);
     command.args(["sh", "-c", &format!("{SET_UP} && {{ {then}; }}"), "sh"]);
     command
 }
@@ -193,17 +163,10 @@ fn print_logs(scratch: &Path) {
         let text = std::fs::read(&path).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         // Headless Chromium complains at length of the absent desktop bus and sound card.
-        let lines: Vec<&str> = text
-            .lines()
-            .filter(|line| !NOISE.iter().any(|noise| line.contains(noise)))
-            .collect();
+        let lines: Vec<&str> =
+            text.lines().filter(|line| !NOISE.iter().any(|noise| line.contains(noise))).collect();
         let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
-        println!(
-            "--- {} (last {} of {} lines)",
-            path.display(),
-            tail.len(),
-            lines.len()
-        );
+        println!("--- {} (last {} of {} lines)", path.display(), tail.len(), lines.len());
         tail.iter().for_each(|line| println!("{line}"));
     }
 }

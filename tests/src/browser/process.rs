@@ -27,22 +27,10 @@ impl Process {
         let child = File::create(&log)
             .and_then(|out| Ok((out.try_clone()?, out)))
             .and_then(|(out, err)| {
-                command
-                    .stdin(Stdio::null())
-                    .stdout(out)
-                    .stderr(err)
-                    .process_group(0)
-                    .spawn()
+                command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0).spawn()
             })
-            .map_err(|source| BrowserError::Spawn {
-                program: program.clone(),
-                source,
-            })?;
-        Ok(Process {
-            program,
-            child,
-            log,
-        })
+            .map_err(|source| BrowserError::Spawn { program: program.clone(), source })?;
+        Ok(Process { program, child, log })
     }
 
     pub fn log(&self) -> &Path {
@@ -66,16 +54,10 @@ impl Process {
                 return Ok(value);
             }
             if let Some(status) = self.exit_status() {
-                return Err(BrowserError::Exited {
-                    program: self.program.clone(),
-                    status,
-                });
+                return Err(BrowserError::Exited { program: self.program.clone(), status });
             }
             if started.elapsed() >= limit {
-                return Err(BrowserError::Timeout {
-                    what: format!("{}: {what}", self.program),
-                    limit,
-                });
+                return Err(BrowserError::Timeout { what: format!("{}: {what}", self.program), limit });
             }
             sleep(Duration::from_millis(20)).await;
         }

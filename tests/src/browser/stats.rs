@@ -90,57 +90,24 @@ pub struct Pair {
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for stream in self.received("video") {
-            let (width, height) = (
-                stream.frame_width.unwrap_or(0),
-                stream.frame_height.unwrap_or(0),
-            );
-            let Inbound {
-                frames_decoded,
-                packets_received,
-                packets_lost,
-                freeze_count,
-                ..
-            } = stream;
-            write!(
-                f,
-                "video in {width}x{height}, {frames_decoded} frames, {packets_received} packets, "
-            )?;
+            let (width, height) = (stream.frame_width.unwrap_or(0), stream.frame_height.unwrap_or(0));
+            let Inbound { frames_decoded, packets_received, packets_lost, freeze_count, .. } = stream;
+            write!(f, "video in {width}x{height}, {frames_decoded} frames, {packets_received} packets, ")?;
             write!(f, "{packets_lost} lost, {freeze_count} freezes; ")?;
         }
         for stream in self.received("audio") {
-            let Inbound {
-                total_audio_energy,
-                packets_received,
-                packets_lost,
-                ..
-            } = stream;
+            let Inbound { total_audio_energy, packets_received, packets_lost, .. } = stream;
             write!(
                 f,
                 "audio in {packets_received} packets, {packets_lost} lost, energy {total_audio_energy:.4}; "
             )?;
         }
         for stream in &self.outbound {
-            let Outbound {
-                kind,
-                rid,
-                frames_sent,
-                packets_sent,
-                bytes_sent,
-                ..
-            } = stream;
-            write!(
-                f,
-                "{kind} out {}: {frames_sent} frames, ",
-                rid.as_deref().unwrap_or("-")
-            )?;
+            let Outbound { kind, rid, frames_sent, packets_sent, bytes_sent, .. } = stream;
+            write!(f, "{kind} out {}: {frames_sent} frames, ", rid.as_deref().unwrap_or("-"))?;
             write!(f, "{packets_sent} packets, {bytes_sent} bytes; ")?;
         }
-        if let Some(Transport {
-            dtls_cipher,
-            srtp_cipher,
-            ..
-        }) = &self.transport
-        {
+        if let Some(Transport { dtls_cipher, srtp_cipher, .. }) = &self.transport {
             write!(
                 f,
                 "{}, {}; ",
@@ -149,11 +116,7 @@ impl fmt::Display for Stats {
             )?;
         }
         match &self.pair {
-            Some(Pair {
-                local: Some(local),
-                remote: Some(remote),
-                ..
-            }) => write!(f, "{local} to {remote}"),
+            Some(Pair { local: Some(local), remote: Some(remote), .. }) => write!(f, "{local} to {remote}"),
             _ => write!(f, "no pair"),
         }
     }
@@ -166,23 +129,17 @@ impl Stats {
     }
 
     pub fn received<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Inbound> {
-        self.inbound
-            .iter()
-            .filter(move |stream| stream.kind == kind)
+        self.inbound.iter().filter(move |stream| stream.kind == kind)
     }
 
     /// Decoded frames of every received video together.
     pub fn frames_decoded(&self) -> u64 {
-        self.received("video")
-            .map(|stream| stream.frames_decoded)
-            .sum()
+        self.received("video").map(|stream| stream.frames_decoded).sum()
     }
 
     /// Audio energy of every received audio together.
     pub fn audio_energy(&self) -> f64 {
-        self.received("audio")
-            .map(|stream| stream.total_audio_energy)
-            .sum()
+        self.received("audio").map(|stream| stream.total_audio_energy).sum()
     }
 
     /// Frames sent on the busiest video layer: what a subscriber can get of this camera at best.

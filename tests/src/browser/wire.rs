@@ -38,19 +38,12 @@ impl Wire {
     pub(super) async fn connect(url: &str, name: &str) -> Result<Wire, BrowserError> {
         let (mut socket, _) = timeout(CALL_LIMIT, tokio_tungstenite::connect_async(url))
             .await
-            .map_err(|_| BrowserError::Timeout {
-                what: format!("connect to {url}"),
-                limit: CALL_LIMIT,
-            })?
-            .map_err(|error| BrowserError::Refused {
-                method: url.to_owned(),
-                message: error.to_string(),
-            })?;
+            .map_err(|_| BrowserError::Timeout { what: format!("connect to {url}"), limit: CALL_LIMIT })?
+            .map_err(|error| BrowserError::Refused { method: url.to_owned(), message: error.to_string() })?;
         let (out, mut calls) = mpsc::unbounded_channel();
         let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
         let waiting = Arc::clone(&pending);
-        let mut console =
-            File::create(namespace::fresh_path(&format!("{name}-console"), "log")).ok();
+        let mut console = File::create(namespace::fresh_path(&format!("{name}-console"), "log")).ok();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -70,19 +63,12 @@ impl Wire {
             // Dropping the senders tells everyone who waits.
             waiting.lock().expect("no holder panics").take();
         });
-        Ok(Wire {
-            shared: Arc::new(Shared {
-                next_id: AtomicU64::new(1),
-                out,
-                pending,
-            }),
-        })
+        Ok(Wire { shared: Arc::new(Shared { next_id: AtomicU64::new(1), out, pending }) })
     }
 
     /// Calls a method of the browser as a whole.
     pub(super) async fn call(&self, method: &str, params: Value) -> Result<Value, BrowserError> {
-        self.send(method, json!({ "method": method, "params": params }))
-            .await
+        self.send(method, json!({ "method": method, "params": params })).await
     }
 
     /// Calls a method of one DevTools session, that is, of one tab.
@@ -92,45 +78,28 @@ impl Wire {
         method: &str,
         params: Value,
     ) -> Result<Value, BrowserError> {
-        self.send(
-            method,
-            json!({ "method": method, "params": params, "sessionId": session }),
-        )
-        .await
+        self.send(method, json!({ "method": method, "params": params, "sessionId": session })).await
     }
 
     async fn send(&self, method: &str, mut call: Value) -> Result<Value, BrowserError> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         call["id"] = id.into();
         let (answer, answered) = oneshot::channel();
-        match self
-            .shared
-            .pending
-            .lock()
-            .expect("no holder panics")
-            .as_mut()
-        {
+        match self.shared.pending.lock().expect("no holder panics").as_mut() {
             Some(pending) => pending.insert(id, answer),
             None => return Err(BrowserError::Closed),
         };
-        self.shared
-            .out
-            .send(Message::text(call.to_string()))
-            .map_err(|_| BrowserError::Closed)?;
+        self.shared.out.send(Message::text(call.to_string())).map_err(|_| BrowserError::Closed)?;
         let mut answer = timeout(CALL_LIMIT, answered)
             .await
-            .map_err(|_| BrowserError::Timeout {
-                what: method.to_owned(),
-                limit: CALL_LIMIT,
-            })?
+            .map_err(|_| BrowserError::Timeout { what: method.to_owned(), limit: CALL_LIMIT })?
             .map_err(|_| BrowserError::Closed)?;
         match answer.get("error") {
             None => Ok(answer["result"].take()),
             // DevTools: {error: {message}}; BiDi: {error: "a code", message}.
             Some(error) => {
-                let message = [&answer["message"], &error["message"], error]
-                    .into_iter()
-                    .find_map(Value::as_str);
+                let message =
+                    [&answer["message"], &error["message"], error].into_iter().find_map(Value::as_str);
                 Err(BrowserError::Refused {
                     method: method.to_owned(),
                     message: message.unwrap_or("?").to_owned(),
@@ -145,29 +114,20 @@ fn deliver(text: &str, pending: &Pending, console: Option<&mut File>) {
         return;
     };
     if let Some(id) = message["id"].as_u64() {
-        let waiter = pending
-            .lock()
-            .expect("no holder panics")
-            .as_mut()
-            .and_then(|pending| pending.remove(&id));
+        let waiter =
+            pending.lock().expect("no holder panics").as_mut().and_then(|pending| pending.remove(&id));
         if let Some(waiter) = waiter {
             let _ = waiter.send(message);
         }
         return;
     }
-    let heard = message["method"]
-        .as_str()
-        .is_some_and(|method| CONSOLE_EVENTS.contains(&method));
+    let heard = message["method"].as_str().is_some_and(|method| CONSOLE_EVENTS.contains(&method));
     if let (true, Some(console)) = (heard, console) {
         let _ = writeln!(console, "{}", message["params"]);
     }
 }
 
-const CONSOLE_EVENTS: [&str; 3] = [
-    "Runtime.consoleAPICalled",
-    "Runtime.exceptionThrown",
-    "log.entryAdded",
-];
+const CONSOLE_EVENTS: [&str; 3] = ["Runtime.consoleAPICalled", "Runtime.exceptionThrown", "log.entryAdded"];
 
 /// Calls answer in milliseconds, except evaluations that await a promise: those wait for this long at most.
 const CALL_LIMIT: Duration = Duration::from_secs(20);

@@ -10,9 +10,7 @@ use tokio::time::{Instant, sleep};
 #[test]
 fn chromium_and_chromium() {
     let test = "calls::chromium_and_chromium";
-    call(test, &[Make::Chromium], async |demo| {
-        two_people(demo, Make::Chromium, Make::Chromium).await
-    });
+    call(test, &[Make::Chromium], async |demo| two_people(demo, Make::Chromium, Make::Chromium).await);
 }
 
 #[test]
@@ -40,21 +38,13 @@ async fn two_people(demo: &Demo, hers: Make, his: Make) -> Outcome {
     assert_sees_and_hears("alice", (&before.0, &after.0), "bob", (&before.1, &after.1));
     for (name, stats) in [("alice", &after.0), ("bob", &after.1)] {
         let cipher = stats.srtp_cipher().unwrap_or("nothing");
-        assert!(
-            cipher.ends_with("AEAD_AES_128_GCM"),
-            "{name} encrypts with {cipher}"
-        );
+        assert!(cipher.ends_with("AEAD_AES_128_GCM"), "{name} encrypts with {cipher}");
     }
     Ok(())
 }
 
 /// The picture and the tone of `speaker` reach `viewer`; each comes with readings before and after the window.
-fn assert_sees_and_hears(
-    viewer: &str,
-    seen: (&Stats, &Stats),
-    speaker: &str,
-    sent: (&Stats, &Stats),
-) {
+fn assert_sees_and_hears(viewer: &str, seen: (&Stats, &Stats), speaker: &str, sent: (&Stats, &Stats)) {
     let decoded = seen.1.frames_decoded() - seen.0.frames_decoded();
     let sent = sent.1.frames_sent() - sent.0.frames_sent();
     let rate = decoded as f64 * 1000.0 / (seen.1.at - seen.0.at);
@@ -66,10 +56,7 @@ fn assert_sees_and_hears(
         decoded * 100 >= sent * 95,
         "{viewer} sees {decoded} of {speaker}'s {sent} frames, less than 95 %"
     );
-    assert!(
-        rate >= 15.0,
-        "{viewer} sees {rate:.1} frames/s of {speaker}, less than 15"
-    );
+    assert!(rate >= 15.0, "{viewer} sees {rate:.1} frames/s of {speaker}, less than 15");
     assert!(energy > 0.0, "{viewer} does not hear {speaker}");
 }
 
@@ -86,10 +73,7 @@ fn late_joiner_sees_picture_within_a_second() {
             let page = viewer.open(&demo.door(ROOM, &format!("bob{n}"))).await?;
             let from: f64 = page.eval("performance.now()").await?;
             page.click("#join").await?;
-            let Picture {
-                joined_at,
-                first_at,
-            } = page.eval(FIRST_PICTURE).await?;
+            let Picture { joined_at, first_at } = page.eval(FIRST_PICTURE).await?;
             let wait = first_at - joined_at.unwrap_or(from);
             println!(
                 "bob{n}: picture {wait:.0} ms after the answer, {:.0} ms after the click",
@@ -101,10 +85,7 @@ fn late_joiner_sees_picture_within_a_second() {
         }
         waits.sort_by(f64::total_cmp);
         let median = waits[waits.len() / 2];
-        assert!(
-            median <= 1_000.0,
-            "half of the late joiners wait {median:.0} ms or more, of {waits:.0?}"
-        );
+        assert!(median <= 1_000.0, "half of the late joiners wait {median:.0} ms or more, of {waits:.0?}");
         Ok(())
     });
 }
@@ -190,11 +171,7 @@ fn call(test: &str, makes: &[Make], story: impl AsyncFnOnce(&Demo) -> Outcome) {
 /// Opens the page and waits until the person is in the room and connected.
 async fn join(browser: &Browser, demo: &Demo, name: &str) -> Result<Page, BrowserError> {
     let page = browser.open(&demo.seat(ROOM, name)).await?;
-    page.wait_for(
-        "window.call?.pc?.connectionState === 'connected'",
-        CONNECT_LIMIT,
-    )
-    .await?;
+    page.wait_for("window.call?.pc?.connectionState === 'connected'", CONNECT_LIMIT).await?;
     Ok(page)
 }
 
@@ -208,10 +185,7 @@ async fn sees(page: &Page, name: &str) -> Result<(), BrowserError> {
 async fn gone(page: &Page, name: &str, limit: Duration) -> Result<Duration, BrowserError> {
     let started = Instant::now();
     // A page that fell out of the call itself may show nobody either.
-    let gone = format!(
-        "window.call.pc.connectionState === 'connected' && {} === null",
-        tile(name)
-    );
+    let gone = format!("window.call.pc.connectionState === 'connected' && {} === null", tile(name));
     page.wait_for(&gone, limit).await?;
     Ok(started.elapsed())
 }

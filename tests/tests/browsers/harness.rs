@@ -15,22 +15,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 #[test]
 fn chromium_calls_itself() {
-    in_namespace(
-        "harness::chromium_calls_itself",
-        &[Make::Chromium],
-        LIMIT,
-        || calls_itself(Make::Chromium),
-    );
+    in_namespace("harness::chromium_calls_itself", &[Make::Chromium], LIMIT, || calls_itself(Make::Chromium));
 }
 
 #[test]
 fn firefox_calls_itself() {
-    in_namespace(
-        "harness::firefox_calls_itself",
-        &[Make::Firefox],
-        LIMIT,
-        || calls_itself(Make::Firefox),
-    );
+    in_namespace("harness::firefox_calls_itself", &[Make::Firefox], LIMIT, || calls_itself(Make::Firefox));
 }
 
 /// Launch, open, click, media, statistics, screenshot, close, kill: every verb the other tests use, once.
@@ -44,14 +34,9 @@ async fn calls_itself(make: Make) -> Outcome {
     let visible: String = page.eval("document.visibilityState").await?;
     assert_eq!(visible, "visible", "a hidden page is throttled");
     page.click("#join").await?;
-    page.wait_for(
-        "window.call?.pc.iceConnectionState === 'connected'",
-        secs(5),
-    )
-    .await?;
+    page.wait_for("window.call?.pc.iceConnectionState === 'connected'", secs(5)).await?;
     println!("connected after {:?}", started.elapsed());
-    page.wait_for("document.querySelector('video').videoWidth > 0", secs(5))
-        .await?;
+    page.wait_for("document.querySelector('video').videoWidth > 0", secs(5)).await?;
     println!("first picture after {:?}", started.elapsed());
 
     let before = page.stats().await?;
@@ -60,46 +45,26 @@ async fn calls_itself(make: Make) -> Outcome {
     println!("{after}");
     let frames = after.frames_decoded() - before.frames_decoded();
     assert!(frames >= 30, "{frames} frames in 2 s");
-    assert!(
-        after.frames_sent() > before.frames_sent(),
-        "frames sent stay at {}",
-        after.frames_sent()
-    );
-    assert!(
-        after.audio_energy() > before.audio_energy(),
-        "the tone is not heard"
-    );
+    assert!(after.frames_sent() > before.frames_sent(), "frames sent stay at {}", after.frames_sent());
+    assert!(after.audio_energy() > before.audio_energy(), "the tone is not heard");
     let pair = after.pair.as_ref().ok_or("no candidate pair")?;
     let expected: IpAddr = ADDRESS.parse()?;
-    assert_eq!(
-        (pair.local, pair.remote),
-        (Some(expected), Some(expected)),
-        "the pair in use"
-    );
+    assert_eq!((pair.local, pair.remote), (Some(expected), Some(expected)), "the pair in use");
 
     let picture = fresh_path("page", "png");
     page.screenshot(&picture).await?;
     let png = std::fs::read(&picture)?;
-    assert!(
-        png.starts_with(b"\x89PNG") && png.len() > 1_000,
-        "a screenshot of {} bytes",
-        png.len()
-    );
+    assert!(png.starts_with(b"\x89PNG") && png.len() > 1_000, "a screenshot of {} bytes", png.len());
 
     let closing = Instant::now();
     page.close().await?;
-    timeout(secs(2), site.left.notified())
-        .await
-        .map_err(|_| "pagehide did not run")?;
+    timeout(secs(2), site.left.notified()).await.map_err(|_| "pagehide did not run")?;
     println!("closed and said goodbye in {:?}", closing.elapsed());
 
     let again = browser.open(&site.url).await?;
     assert!(browser.is_running());
     browser.kill();
-    let error = again
-        .eval::<bool>("true")
-        .await
-        .expect_err("the browser is dead");
+    let error = again.eval::<bool>("true").await.expect_err("the browser is dead");
     assert_eq!(error.to_string(), "the connection to the browser is closed");
     println!("done after {:?}", started.elapsed());
     Ok(())

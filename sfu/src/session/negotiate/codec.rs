@@ -5,11 +5,6 @@ use crate::ids::{MediaKind, Pt};
 use crate::media::codec::Codec;
 
 impl Codec {
-    /// As `a=rtpmap` writes it.
-    pub fn name(self) -> &'static str {
-        self.row().name
-    }
-
     pub(super) fn of_kind(kind: MediaKind) -> impl Iterator<Item = Codec> {
         TABLE.iter().filter(move |row| row.codec.kind() == kind).map(|row| row.codec)
     }

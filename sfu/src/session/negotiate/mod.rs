@@ -174,23 +174,21 @@ impl Negotiation {
     }
 
     /// A slot for a publisher's track, to be offered next; `stream` names the publisher, so that its
-    /// audio and video play in sync. What is not a token in the names is replaced (RFC 8830 §2).
+    /// audio and video play in sync. What is not a token in the names is replaced (RFC 8830 §2), and a
+    /// pair of names in use gets our mid added: Chromium refuses an offer that repeats one.
     ///
     /// An m-line of ours whose inactive state the client has agreed to is reused: Firefox ignores a
     /// change of msid without that step.
     pub fn add_slot(&mut self, kind: MediaKind, stream: &str, track: &str) -> Mid {
-        let (stream, track) = (token(stream), token(track));
-        if let Some(slot) = self.agreed.reusable(kind, self.pending.as_ref()) {
-            slot.downlink.active = true;
-            (slot.stream, slot.track) = (stream, track);
-            return slot.downlink.mid;
+        let reused = self.agreed.reusable(kind, self.pending.as_ref());
+        let mid = reused.unwrap_or_else(|| self.fresh_slot(kind));
+        let (stream, mut track) = (token(stream), token(track));
+        if self.agreed.announces(&stream, &track) {
+            track = format!("{track}-{mid}");
         }
-        let mid = self.free_mid();
-        let (ssrc, rtx) = (self.free_ssrc(&[]), self.free_ssrc(&[]));
-        let rtx = if rtx == ssrc { self.free_ssrc(&[ssrc]) } else { rtx };
-        let mut slot = Slot::new(mid, kind, Origin::Engine, ssrc, rtx, self.agreed.next_index());
+        let slot = self.agreed.slot_mut(mid).expect("a slot was found or made under this mid");
+        slot.downlink.active = true;
         (slot.stream, slot.track) = (stream, track);
-        self.agreed.fresh.push(slot);
         mid
     }
 
@@ -227,6 +225,16 @@ impl Negotiation {
             answer,
         };
         writing.text()
+    }
+
+    fn fresh_slot(&mut self, kind: MediaKind) -> Mid {
+        let mid = self.free_mid();
+        let ssrc = self.free_ssrc(&[]);
+        let rtx = self.free_ssrc(&[ssrc]);
+        let mut slot = Slot::new(mid, kind, Origin::Engine, ssrc, rtx, self.agreed.next_index());
+        slot.downlink.active = false;
+        self.agreed.fresh.push(slot);
+        mid
     }
 
     /// `s0`, `s1`, … never one that was in use before.

@@ -297,11 +297,17 @@ impl State {
     }
 
     /// An idle slot of ours on an m-line whose inactive state is agreed, and not about to change by `pending`.
-    pub fn reusable(&mut self, kind: MediaKind, pending: Option<&State>) -> Option<&mut Slot> {
+    pub fn reusable(&self, kind: MediaKind, pending: Option<&State>) -> Option<Mid> {
         let asked = |index: usize| pending.is_some_and(|pending| pending.sections[index].described_send);
-        let mut sections = self.sections.iter_mut().enumerate();
-        let (_, section) = sections.find(|(index, section)| section.is_reusable(kind) && !asked(*index))?;
-        section.slot.as_mut()
+        let mut sections = self.sections.iter().enumerate();
+        let found = sections.find(|(index, section)| section.is_reusable(kind) && !asked(*index))?;
+        found.1.mid
+    }
+
+    /// A wanted slot has these names already.
+    pub fn announces(&self, stream: &str, track: &str) -> bool {
+        let named = |slot: &&Slot| slot.stream == stream && slot.track == track;
+        self.slots().filter(|slot| slot.downlink.active).any(|slot| named(&slot))
     }
 
     pub fn slot_mut(&mut self, mid: Mid) -> Option<&mut Slot> {

@@ -305,6 +305,16 @@ fn a_slot_of_ours_is_offered_with_the_clients_numbers() {
     assert_eq!(negotiation.handle_answer("v=0"), Err(AnswerError::NoOfferPending));
 }
 
+#[test]
+fn names_are_never_announced_twice() {
+    let mut negotiation = joined("chromium-audio");
+    for kind in [MediaKind::Audio, MediaKind::Video] {
+        negotiation.add_slot(kind, "alice", "track");
+    }
+    let offer = negotiation.create_offer().unwrap();
+    assert!(offer.contains("a=msid:alice track\r\n") && offer.contains("a=msid:alice track-s1\r\n"));
+}
+
 /// Chromium could otherwise not offer simulcast later.
 #[test]
 fn every_video_line_agrees_on_rid() {
@@ -498,6 +508,7 @@ fn bombs_are_refused_by_counting() {
         (format!("{head}m=audio 9 A{}\r\n", " 1".repeat(1_000)), "formats of an m-line"),
         (format!("{head}a=group:BUNDLE{}\r\n", " x".repeat(32_000)), "bytes in a line"),
         (many("a=x\r\n", 60_000), "bytes"),
+        (many("\r\n", 60_000), "line ends"),
         (many("a=candidate:1 1 udp 1 192.0.2.1 1 typ host\r\n", 230_000), "bytes"),
     ];
     for (bomb, word) in bombs {

@@ -1,0 +1,185 @@
+//! A call page, WHIP and WHEP on one sluicegate SFU: `cargo run --release --example demo`.
+
+mod addresses;
+mod args;
+mod host;
+mod message;
+mod name;
+mod refusal;
+mod roster;
+mod sdpfrag;
+mod seat;
+mod sessions;
+mod site;
+mod socket;
+mod startup;
+mod tls;
+mod token;
+mod whip;
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use clap::Parser;
+use sluicegate::{Config, Sfu};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use args::{Args, Command, Reachable, Serve};
+use host::Host;
+use startup::StartupError;
+use token::{Signer, UnixTime};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Some(Command::Token { room, name, ttl, join_secret }) = args.command {
+        println!("{}", Signer::new(&join_secret).issue(&room, &name, UnixTime::now().after(ttl)));
+        return ExitCode::SUCCESS;
+    }
+    log_to_stderr();
+    match serve(args.serve).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `RUST_LOG` chooses what is logged.
+fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+async fn serve(args: Serve) -> Result<(), StartupError> {
+    let announce = reachable_at(&args)?;
+    let listener = TcpListener::bind(args.http)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|error| StartupError::socket("--http", "TCP", args.http, &error))?;
+    let http = listener.local_addr().unwrap_or(args.http);
+    let reachable_ips: Vec<IpAddr> = announce.iter().map(|reachable| reachable.ip()).collect();
+    let tls = match &args.tls {
+        Some(tls) => Some(tls::load(tls, &reachable_ips).await?),
+        None => None,
+    };
+    let sfu = Sfu::start(config(&args, &announce))
+        .await
+        .map_err(|error| StartupError::engine(args.media, &error))?;
+    greet(&sfu, http, &reachable_ips, tls.is_some());
+
+    let host = Host::new(sfu.clone(), args.join_secret.as_deref().map(Signer::new));
+    let handle = Handle::new();
+    tokio::spawn(stop_on_signal(host.clone(), handle.clone()));
+    serve_http(listener, tls, handle, host)
+        .await
+        .map_err(|error| StartupError::socket("--http", "TCP", args.http, &error))?;
+    if timeout(STOP_ENGINE_WITHIN, sfu.shutdown()).await.is_err() {
+        warn!("the engine took too long to stop");
+    }
+    info!("stopped");
+    Ok(())
+}
+
+fn reachable_at(args: &Serve) -> Result<Vec<Reachable>, StartupError> {
+    if !args.announce.is_empty() {
+        return Ok(args.announce.clone());
+    }
+    let remedy = "name one that clients can reach with --announce IP";
+    let interfaces = addresses::of_interfaces().map_err(|error| {
+        StartupError::new(format!("cannot list this machine's addresses: {error}"), remedy)
+    })?;
+    let found = addresses::to_announce(args.media, &interfaces);
+    if found.is_empty() {
+        let family = if args.media.is_ipv4() { "IPv4" } else { "IPv6" };
+        return Err(StartupError::new(format!("this machine has no {family} address to announce"), remedy));
+    }
+    Ok(found.into_iter().map(Reachable::Ip).collect())
+}
+
+fn config(args: &Serve, announce: &[Reachable]) -> Config {
+    let mut config = Config::new(args.media);
+    for reachable in announce {
+        config = match *reachable {
+            Reachable::Ip(ip) => config.announce(ip),
+            Reachable::Base(base) => config.announce(base),
+        };
+    }
+    if let Some(workers) = args.workers {
+        config = config.workers(workers.get());
+    }
+    if let Some(cap) = args.publisher_cap {
+        config = config.publish_cap(cap);
+    }
+    config
+}
+
+/// Says where media is announced and where the page is.
+fn greet(sfu: &Sfu, http: SocketAddr, reachable: &[IpAddr], tls: bool) {
+    let scheme = if tls { "https" } else { "http" };
+    for announced in sfu.announced() {
+        println!("media announced at udp://{announced}");
+    }
+    if !http.ip().is_unspecified() {
+        println!("listening on {scheme}://{http}");
+        return;
+    }
+    println!("listening on {scheme}://localhost:{}", http.port());
+    for ip in reachable {
+        println!("listening on {scheme}://{}", SocketAddr::new(*ip, http.port()));
+    }
+    if !tls {
+        println!("browsers on other machines get no camera without HTTPS: add --tls self-signed");
+    }
+}
+
+async fn serve_http(
+    listener: TcpListener,
+    tls: Option<RustlsConfig>,
+    handle: Handle<SocketAddr>,
+    host: Host,
+) -> std::io::Result<()> {
+    let service = site::router(host).into_make_service();
+    match tls {
+        Some(tls) => axum_server::from_tcp_rustls(listener, tls)?.handle(handle).serve(service).await,
+        None => axum_server::from_tcp(listener)?.handle(handle).serve(service).await,
+    }
+}
+
+/// Ctrl-C or SIGTERM: newcomers are refused, sockets hear goodbye, then the listener closes. A
+/// second signal does not wait.
+async fn stop_on_signal(host: Host, handle: Handle<SocketAddr>) {
+    signal().await;
+    info!("stopping");
+    tokio::spawn(async {
+        signal().await;
+        std::process::exit(130);
+    });
+    if timeout(GOODBYE_WITHIN, host.close()).await.is_err() {
+        warn!("some sockets did not take the goodbye");
+    }
+    handle.graceful_shutdown(Some(GOODBYE_WITHIN));
+}
+
+async fn signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
+        tokio::select! {
+            _ = interrupt => {}
+            _ = terminate.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = interrupt.await;
+}
+
+const GOODBYE_WITHIN: Duration = Duration::from_secs(3);
+const STOP_ENGINE_WITHIN: Duration = Duration::from_secs(10);

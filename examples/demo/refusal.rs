@@ -1,0 +1,102 @@
+//! What a client hears when it does not get what it asked for.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use sluicegate::{JoinError, NegotiateError, OfferError, RoomError};
+
+use crate::token::TokenError;
+
+/// A status for HTTP, a code for programs, a sentence for people.
+#[derive(Debug)]
+pub struct Refusal {
+    pub status: StatusCode,
+    pub code: &'static str,
+    pub message: String,
+}
+
+impl Refusal {
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Refusal {
+        Refusal { status, code, message: message.into() }
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> Refusal {
+        Refusal::new(StatusCode::BAD_REQUEST, "bad-request", message)
+    }
+
+    pub fn unknown_session() -> Refusal {
+        Refusal::new(StatusCode::NOT_FOUND, "gone", "no such session here; it may have ended")
+    }
+
+    pub fn closing() -> Refusal {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "the server is shutting down")
+    }
+
+    fn bad_offer(error: impl std::error::Error) -> Refusal {
+        Refusal::new(StatusCode::BAD_REQUEST, "bad-offer", sentence(&error))
+    }
+
+    fn busy(error: impl std::error::Error) -> Refusal {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", sentence(&error))
+    }
+}
+
+impl From<RoomError> for Refusal {
+    fn from(error: RoomError) -> Refusal {
+        Refusal::busy(error)
+    }
+}
+
+impl From<JoinError> for Refusal {
+    fn from(error: JoinError) -> Refusal {
+        match error {
+            JoinError::Offer { .. } => Refusal::bad_offer(error),
+            _ => Refusal::busy(error),
+        }
+    }
+}
+
+impl From<NegotiateError> for Refusal {
+    fn from(error: NegotiateError) -> Refusal {
+        match error {
+            NegotiateError::Offer(OfferError::Glare) => Refusal::new(StatusCode::CONFLICT, "glare", sentence(&error)),
+            NegotiateError::Gone => Refusal::new(StatusCode::NOT_FOUND, "gone", sentence(&error)),
+            _ => Refusal::bad_offer(error),
+        }
+    }
+}
+
+impl From<TokenError> for Refusal {
+    fn from(error: TokenError) -> Refusal {
+        Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", sentence(&error))
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, format!("{}\n", self.message)).into_response();
+        let headers = response.headers_mut();
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// An error and its causes, in one line.
+pub fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+const RETRY_AFTER_SECONDS: &str = "5";
