@@ -16,12 +16,19 @@ pub fn router(host: Host) -> Router {
         .route("/", get(page))
         .route(
             "/call.js",
-            get(async || {
-                asset(
-                    "text/javascript; charset=utf-8",
-                    include_str!("page/call.js"),
-                )
-            }),
+            get(async || script(include_str!("page/call.js"))),
+        )
+        .route(
+            "/media.js",
+            get(async || script(include_str!("page/media.js"))),
+        )
+        .route(
+            "/meter.js",
+            get(async || script(include_str!("page/meter.js"))),
+        )
+        .route(
+            "/tiles.js",
+            get(async || script(include_str!("page/tiles.js"))),
         )
         .route(
             "/style.css",
@@ -46,6 +53,10 @@ async fn page() -> impl IntoResponse {
         headers,
         asset("text/html; charset=utf-8", include_str!("page/index.html")),
     )
+}
+
+fn script(text: &'static str) -> impl IntoResponse {
+    asset("text/javascript; charset=utf-8", text)
 }
 
 fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
@@ -263,7 +274,14 @@ mod tests {
                 .contains("script-src 'self'")
         );
         assert!(page.contains("id=\"tiles\""));
-        for asset in ["/call.js", "/style.css", "/metrics"] {
+        for asset in [
+            "/call.js",
+            "/media.js",
+            "/meter.js",
+            "/tiles.js",
+            "/style.css",
+            "/metrics",
+        ] {
             assert_eq!(
                 ask(&host, "GET", asset, "", "").await.0,
                 StatusCode::OK,
