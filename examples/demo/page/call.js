@@ -48,7 +48,7 @@ class Call {
     address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
     const ws = (this.ws = new WebSocket(address));
     const pc = (this.pc = new RTCPeerConnection());
-    let opened = false;
+    this.reached = false;
     this.joined = false;
     this.slots = [];
     this.meters = new Map();
@@ -68,7 +68,7 @@ class Call {
     pc.onconnectionstatechange = () => current() && this.onConnectionState();
 
     ws.onopen = () => {
-      opened = true;
+      this.reached = true;
       this.enqueue(async () => {
         await pc.setLocalDescription();
         this.send({ type: "join", sdp: pc.localDescription.sdp });
@@ -81,7 +81,7 @@ class Call {
       if (message.type === "bye") this.bye = message;
       else this.enqueue(() => this.onMessage(message));
     };
-    ws.onclose = () => current() && this.onSocketClosed(opened);
+    ws.onclose = () => current() && this.onSocketClosed();
   }
 
   // Negotiation steps run one after the other, and those of a dropped connection not at all.
@@ -112,10 +112,10 @@ class Call {
     this.showPeople();
   }
 
-  async onSocketClosed(opened) {
+  async onSocketClosed() {
     const ws = this.ws;
     if (this.bye && !this.bye.retry) return this.end(this.bye.reason);
-    if (!opened) {
+    if (!this.reached) {
       // The browser hides why a WebSocket was refused; a plain GET of its address tells.
       const refusal = await this.askWhyRefused();
       if (this.ws !== ws) return;
@@ -141,9 +141,8 @@ class Call {
     this.drop();
     const longest = Math.min(15_000, 500 * 2 ** Math.min(this.attempt++, 10));
     const wait = longest * (0.5 + 0.5 * Math.random());
-    if (!navigator.onLine) this.sayOffline();
+    if (!navigator.onLine || (!this.reached && this.attempt > 1)) this.sayOffline();
     else setStatus("reconnecting", wait < 1500 ? "Reconnecting…" : `Reconnecting in ${Math.round(wait / 1000)} s…`);
-    if (this.attempt > 2) this.sayOffline();
     this.retryTimer = setTimeout(() => this.connect(), wait);
   }
 
