@@ -58,7 +58,9 @@ impl From<JoinError> for Refusal {
 impl From<NegotiateError> for Refusal {
     fn from(error: NegotiateError) -> Refusal {
         match error {
-            NegotiateError::Offer(OfferError::Glare) => Refusal::new(StatusCode::CONFLICT, "glare", sentence(&error)),
+            NegotiateError::Offer(OfferError::Glare) => {
+                Refusal::new(StatusCode::CONFLICT, "glare", sentence(&error))
+            }
             NegotiateError::Gone => Refusal::new(StatusCode::NOT_FOUND, "gone", sentence(&error)),
             _ => Refusal::bad_offer(error),
         }

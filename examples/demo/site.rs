@@ -14,10 +14,10 @@ pub fn router(host: Host) -> Router {
     let metrics = sluicegate::axum::metrics_router(host.sfu().metrics());
     Router::new()
         .route("/", get(page))
-        .route(
-            "/call.js",
-            get(async || asset("text/javascript; charset=utf-8", include_str!("page/call.js"))),
-        )
+        .route("/call.js", get(async || script(include_str!("page/call.js"))))
+        .route("/media.js", get(async || script(include_str!("page/media.js"))))
+        .route("/meter.js", get(async || script(include_str!("page/meter.js"))))
+        .route("/tiles.js", get(async || script(include_str!("page/tiles.js"))))
         .route("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("page/style.css"))))
         .route("/ws/{room}", get(socket::open))
         .route("/healthz", get(async || "alive\n"))
@@ -35,6 +35,10 @@ async fn page() -> impl IntoResponse {
         (header::REFERRER_POLICY, "no-referrer"),
     ];
     (headers, asset("text/html; charset=utf-8", include_str!("page/index.html")))
+}
+
+fn script(text: &'static str) -> impl IntoResponse {
+    asset("text/javascript; charset=utf-8", text)
 }
 
 fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
@@ -164,7 +168,7 @@ mod tests {
         assert_eq!(status, StatusCode::OK);
         assert!(headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap().contains("script-src 'self'"));
         assert!(page.contains("id=\"tiles\""));
-        for asset in ["/call.js", "/style.css", "/metrics"] {
+        for asset in ["/call.js", "/media.js", "/meter.js", "/tiles.js", "/style.css", "/metrics"] {
             assert_eq!(ask(&host, "GET", asset, "", "").await.0, StatusCode::OK, "{asset}");
         }
     }

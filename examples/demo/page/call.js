@@ -1,361 +1,12 @@
 // The call page: one WebSocket for signalling, one RTCPeerConnection for everything else.
 // docs/signalling.md describes the messages.
 
+import { openCamera, openTestMedia, whyNoCamera } from "./media.js";
+import { Meter, inboundSample, outboundSample } from "./meter.js";
+import { Tiles } from "./tiles.js";
+
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
-
-/* ---- What this device sends ---- */
-
-// Camera and microphone, or as much of them as there is.
-async function openCamera() {
-  if (!navigator.mediaDevices) {
-    throw new Error("Browsers open the camera only on https:// pages and on localhost.");
-  }
-  const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
-  const video = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } };
-  let failure;
-  for (const wanted of [{ audio, video }, { audio }, { video }]) {
-    try {
-      const stream = await navigator.mediaDevices.getUserMedia(wanted);
-      return new Source(stream, { mirror: true, reopenVideo: () => reopenCamera(video) });
-    } catch (error) {
-      failure ??= error;
-      if (error.name === "NotAllowedError") break;
-    }
-  }
-  throw new Error(whyNoCamera(failure));
-}
-
-async function reopenCamera(video) {
-  const stream = await navigator.mediaDevices.getUserMedia({ video });
-  return stream.getVideoTracks()[0];
-}
-
-function whyNoCamera(error) {
-  switch (error.name) {
-    case "NotAllowedError":
-      return "The browser was not allowed to use the camera and microphone.";
-    case "NotFoundError":
-      return "There is no camera and no microphone on this device.";
-    case "NotReadableError":
-      return "Another program is using the camera or microphone.";
-    default:
-      return `The camera did not open: ${error.message}`;
-  }
-}
-
-// A moving picture with the sender's name and a clock, and a soft beep every two seconds.
-function openTestMedia(name) {
-  const picture = new TestPicture(name);
-  const tone = new TestTone(name);
-  const stream = new MediaStream([...picture.stream.getTracks(), ...tone.stream.getTracks()]);
-  return new Source(stream, { mirror: false, close: () => (picture.stop(), tone.stop()) });
-}
-
-class TestPicture {
-  constructor(name) {
-    this.name = name;
-    this.hue = hueOf(name);
-    this.canvas = Object.assign(document.createElement("canvas"), { width: 640, height: 360 });
-    this.context = this.canvas.getContext("2d", { alpha: false });
-    this.draw();
-    this.stream = this.canvas.captureStream(FRAMES_PER_SECOND);
-    this.timer = setInterval(() => this.draw(), 1000 / FRAMES_PER_SECOND);
-  }
-
-  draw() {
-    const { context: c, canvas: { width, height }, hue } = this;
-    const now = performance.now() / 1000;
-    const sky = c.createLinearGradient(0, 0, width, height);
-    sky.addColorStop(0, `hsl(${hue + 20 * Math.sin(now / 3)} 45% 30%)`);
-    sky.addColorStop(1, `hsl(${hue + 50} 55% 16%)`);
-    c.fillStyle = sky;
-    c.fillRect(0, 0, width, height);
-    for (let wave = 0; wave < 3; wave++) this.drawWave(now, wave);
-    const turn = (now / 2) % 1;
-    c.fillStyle = `hsl(${hue + 180} 75% 65%)`;
-    c.beginPath();
-    c.arc(width * turn, height * (0.42 - 0.28 * Math.sin(Math.PI * turn)), 16, 0, 2 * Math.PI);
-    c.fill();
-    c.textAlign = "center";
-    c.fillStyle = "#fff";
-    c.font = "600 46px system-ui, sans-serif";
-    c.fillText(this.name, width / 2, height / 2 + 4, width - 60);
-    c.font = "24px ui-monospace, monospace";
-    c.fillText(new Date().toISOString().slice(11, 22), width / 2, height / 2 + 46);
-  }
-
-  drawWave(now, wave) {
-    const { context: c, canvas: { width, height }, hue } = this;
-    const level = height * (0.68 + 0.1 * wave);
-    c.fillStyle = `hsl(${hue + 15 * wave} 60% ${44 - 8 * wave}% / 55%)`;
-    c.beginPath();
-    c.moveTo(0, height);
-    for (let x = 0; x <= width; x += 16) {
-      c.lineTo(x, level + 12 * Math.sin(x / (70 - 12 * wave) + now * (1.2 + 0.5 * wave)));
-    }
-    c.lineTo(width, height);
-    c.fill();
-  }
-
-  stop() {
-    clearInterval(this.timer);
-  }
-}
-
-class TestTone {
-  constructor(name) {
-    this.context = new AudioContext();
-    this.output = this.context.createMediaStreamDestination();
-    this.stream = this.output.stream;
-    this.pitch = [261.6, 293.7, 329.6, 392, 440, 523.3][hueOf(name) % 6];
-    this.timer = setInterval(() => this.beep(), 2000);
-    // A page that joined by itself may make no sound before it is touched.
-    this.wake = () => this.context.resume();
-    document.addEventListener("pointerdown", this.wake);
-    this.wake();
-  }
-
-  beep() {
-    const { context } = this;
-    const start = context.currentTime + 0.02;
-    const oscillator = new OscillatorNode(context, { frequency: this.pitch });
-    const volume = new GainNode(context, { gain: 0 });
-    volume.gain.linearRampToValueAtTime(0, start);
-    volume.gain.linearRampToValueAtTime(0.12, start + 0.03);
-    volume.gain.linearRampToValueAtTime(0, start + 0.3);
-    oscillator.connect(volume).connect(this.output);
-    oscillator.start(start);
-    oscillator.stop(start + 0.32);
-  }
-
-  stop() {
-    clearInterval(this.timer);
-    document.removeEventListener("pointerdown", this.wake);
-    this.context.close();
-  }
-}
-
-// The tracks to send, and what mute does to them.
-class Source {
-  constructor(stream, { mirror, reopenVideo, close }) {
-    this.stream = stream;
-    this.mirror = mirror;
-    this.reopenVideo = reopenVideo;
-    this.closeMore = close;
-    this.micOn = this.camOn = true;
-  }
-
-  get audio() {
-    return this.stream.getAudioTracks()[0] ?? null;
-  }
-
-  get video() {
-    return this.stream.getVideoTracks()[0] ?? null;
-  }
-
-  // What the video sender carries now: nothing while the camera is off.
-  get sentVideo() {
-    return this.camOn ? this.video : null;
-  }
-
-  setMic(on) {
-    this.micOn = on;
-    if (this.audio) this.audio.enabled = on;
-  }
-
-  // A camera is let go while it is off, so that its light goes out.
-  async setCam(on) {
-    if (this.reopenVideo && on) {
-      const track = await this.reopenVideo();
-      for (const old of this.stream.getVideoTracks()) this.stream.removeTrack(old);
-      this.stream.addTrack(track);
-    }
-    this.camOn = on;
-    if (this.reopenVideo && !on) this.video?.stop();
-  }
-
-  close() {
-    for (const track of this.stream.getTracks()) track.stop();
-    this.closeMore?.();
-  }
-}
-
-/* ---- The tiles ---- */
-
-class Tile {
-  constructor(peer, name) {
-    this.element = $("tile-template").content.cloneNode(true).querySelector(".tile");
-    this.video = this.element.querySelector("video");
-    this.stream = new MediaStream();
-    this.video.srcObject = this.stream;
-    this.video.onloadeddata = () => this.video.videoWidth > 0 && this.setPicture(true);
-    this.element.dataset.peer = peer;
-    this.element.style.setProperty("--hue", hueOf(name));
-    this.rename(name);
-  }
-
-  rename(name) {
-    this.element.dataset.name = name;
-    this.element.setAttribute("aria-label", name);
-    this.element.querySelector(".who").textContent = name;
-    this.element.querySelector(".avatar").textContent = initialsOf(name);
-  }
-
-  // Shows exactly these tracks. Sound and picture share an element, and so stay in step.
-  carry(tracks) {
-    for (const track of this.stream.getTracks()) {
-      if (!tracks.includes(track)) this.stream.removeTrack(track);
-    }
-    const news = tracks.filter((track) => !this.stream.getTracks().includes(track));
-    for (const track of news) this.stream.addTrack(track);
-    if (news.length > 0) this.play();
-  }
-
-  async play() {
-    try {
-      await this.video.play();
-    } catch (error) {
-      if (error.name === "NotAllowedError") askForSound();
-    }
-  }
-
-  mark(name, value) {
-    const text = value ? "yes" : "no";
-    if (this.element.dataset[name] !== text) this.element.dataset[name] = text;
-  }
-
-  setPicture(shown) {
-    this.element.dataset.picture = shown ? "shown" : "none";
-  }
-
-  setFigures({ bitrate, loss, size }) {
-    const [rate, lossText, sizeText] = [".rate", ".loss", ".size"].map((c) => this.element.querySelector(c));
-    rate.textContent = bitrate === undefined ? "" : formatBitrate(bitrate);
-    lossText.textContent = loss === undefined ? "" : `${(100 * loss).toFixed(1)} % lost`;
-    lossText.dataset.high = loss > 0.02 ? "yes" : "no";
-    sizeText.textContent = size ?? "";
-    Object.assign(this.element.dataset, { bitrate: Math.round(bitrate ?? 0), loss: (loss ?? 0).toFixed(4) });
-  }
-
-  // The most the engine lets this peer send.
-  setCap(bps) {
-    this.element.dataset.cap = bps;
-    this.element.querySelector(".cap").textContent = `limit ${formatBitrate(bps)}`;
-  }
-
-  remove() {
-    this.video.srcObject = null;
-    this.element.remove();
-  }
-}
-
-class Tiles {
-  constructor(container) {
-    this.container = container;
-    this.byPeer = new Map();
-  }
-
-  get(peer) {
-    return this.byPeer.get(peer);
-  }
-
-  ensure(peer, name) {
-    let tile = this.byPeer.get(peer);
-    if (!tile) {
-      tile = new Tile(peer, name);
-      this.byPeer.set(peer, tile);
-      this.container.append(tile.element);
-      this.arrange();
-    }
-    return tile;
-  }
-
-  remove(peer) {
-    this.byPeer.get(peer)?.remove();
-    if (this.byPeer.delete(peer)) this.arrange();
-  }
-
-  keepOnly(peers) {
-    for (const peer of [...this.byPeer.keys()]) if (!peers.has(peer)) this.remove(peer);
-  }
-
-  // As square a grid as the number allows, and on a phone at most two abreast.
-  arrange() {
-    const count = Math.max(1, this.byPeer.size);
-    const columns = Math.ceil(Math.sqrt(count));
-    const style = this.container.style;
-    style.setProperty("--columns", columns);
-    style.setProperty("--rows", Math.ceil(count / columns));
-    style.setProperty("--narrow-columns", count > 4 ? 2 : 1);
-  }
-}
-
-/* ---- The figures on the tiles ---- */
-
-// Rates over the last few reports: one second alone jumps too much to read.
-class Meter {
-  constructor() {
-    this.samples = [];
-  }
-
-  push(sample) {
-    this.samples.push(sample);
-    if (this.samples.length > REPORTS_KEPT) this.samples.shift();
-  }
-
-  get isFull() {
-    return this.samples.length === REPORTS_KEPT;
-  }
-
-  read() {
-    const [first, last] = [this.samples[0], this.samples.at(-1)];
-    if (!first || last === first) return {};
-    const seconds = (last.at - first.at) / 1000;
-    const lost = Math.max(0, last.lost - first.lost);
-    const packets = last.packets - first.packets + (last.sent ? 0 : lost);
-    return {
-      bitrate: Math.max(0, (8 * (last.bytes - first.bytes)) / seconds),
-      loss: packets > 0 ? Math.min(1, lost / packets) : undefined,
-      frames: last.frames - first.frames,
-      size: last.size,
-    };
-  }
-}
-
-// Adds up the reports that `pick` chooses. `mids` are the m-lines a tile shows.
-function inboundSample(reports, mids, trackIds, at) {
-  const sample = { at, bytes: 0, lost: 0, packets: 0, frames: 0 };
-  for (const report of reports) {
-    if (report.type !== "inbound-rtp") continue;
-    if (!mids.has(report.mid) && !trackIds.has(report.trackIdentifier)) continue;
-    sample.bytes += report.bytesReceived ?? 0;
-    sample.lost += report.packetsLost ?? 0;
-    sample.packets += report.packetsReceived ?? 0;
-    if (report.kind === "video") {
-      sample.frames += report.framesDecoded ?? 0;
-      if (report.frameWidth) sample.size = `${report.frameWidth}×${report.frameHeight}`;
-    }
-  }
-  return sample;
-}
-
-function outboundSample(reports, at) {
-  const sample = { at, bytes: 0, lost: 0, packets: 0, frames: 0, sent: true };
-  let widest = 0;
-  for (const report of reports) {
-    if (report.type === "remote-inbound-rtp") sample.lost += report.packetsLost ?? 0;
-    if (report.type !== "outbound-rtp") continue;
-    sample.bytes += report.bytesSent ?? 0;
-    sample.packets += report.packetsSent ?? 0;
-    sample.frames += report.framesEncoded ?? 0;
-    if (report.frameWidth > widest) {
-      widest = report.frameWidth;
-      sample.size = `${report.frameWidth}×${report.frameHeight}`;
-    }
-  }
-  return sample;
-}
 
 /* ---- The call ---- */
 
@@ -363,7 +14,7 @@ function outboundSample(reports, at) {
 class Call {
   constructor({ room, name, token, source }) {
     Object.assign(this, { room, name, token, source });
-    this.tiles = new Tiles($("tiles"));
+    this.tiles = new Tiles($("tiles"), askForSound);
     this.self = this.tiles.ensure(SELF, `${name} (you)`);
     this.self.element.classList.add("self");
     this.self.element.dataset.name = name;
@@ -397,7 +48,7 @@ class Call {
     address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
     const ws = (this.ws = new WebSocket(address));
     const pc = (this.pc = new RTCPeerConnection());
-    let opened = false;
+    this.reached = false;
     this.joined = false;
     this.slots = [];
     this.meters = new Map();
@@ -417,7 +68,7 @@ class Call {
     pc.onconnectionstatechange = () => current() && this.onConnectionState();
 
     ws.onopen = () => {
-      opened = true;
+      this.reached = true;
       this.enqueue(async () => {
         await pc.setLocalDescription();
         this.send({ type: "join", sdp: pc.localDescription.sdp });
@@ -430,7 +81,7 @@ class Call {
       if (message.type === "bye") this.bye = message;
       else this.enqueue(() => this.onMessage(message));
     };
-    ws.onclose = () => current() && this.onSocketClosed(opened);
+    ws.onclose = () => current() && this.onSocketClosed();
   }
 
   // Negotiation steps run one after the other, and those of a dropped connection not at all.
@@ -461,10 +112,10 @@ class Call {
     this.showPeople();
   }
 
-  async onSocketClosed(opened) {
+  async onSocketClosed() {
     const ws = this.ws;
     if (this.bye && !this.bye.retry) return this.end(this.bye.reason);
-    if (!opened) {
+    if (!this.reached) {
       // The browser hides why a WebSocket was refused; a plain GET of its address tells.
       const refusal = await this.askWhyRefused();
       if (this.ws !== ws) return;
@@ -490,9 +141,8 @@ class Call {
     this.drop();
     const longest = Math.min(15_000, 500 * 2 ** Math.min(this.attempt++, 10));
     const wait = longest * (0.5 + 0.5 * Math.random());
-    if (!navigator.onLine) this.sayOffline();
+    if (!navigator.onLine || (!this.reached && this.attempt > 1)) this.sayOffline();
     else setStatus("reconnecting", wait < 1500 ? "Reconnecting…" : `Reconnecting in ${Math.round(wait / 1000)} s…`);
-    if (this.attempt > 2) this.sayOffline();
     this.retryTimer = setTimeout(() => this.connect(), wait);
   }
 
@@ -806,25 +456,7 @@ function text(tag, words) {
   return Object.assign(document.createElement(tag), { textContent: words });
 }
 
-function formatBitrate(bits) {
-  return bits >= 1e6 ? `${(bits / 1e6).toFixed(1)} Mb/s` : `${Math.round(bits / 1e3)} kb/s`;
-}
-
-function hueOf(name) {
-  let hash = 0;
-  for (const letter of name) hash = (hash * 31 + letter.codePointAt(0)) % 3600;
-  return (hash * 7) % 360;
-}
-
-function initialsOf(name) {
-  const words = name.replace(" (you)", "").split(/\s+/).filter(Boolean);
-  const letters = words.length > 1 ? [words[0], words.at(-1)] : words;
-  return letters.map((word) => [...word][0].toUpperCase()).join("");
-}
-
 const SELF = "self";
-const FRAMES_PER_SECOND = 20;
-const REPORTS_KEPT = 4;
 
 $("room").value = query.get("room") ?? "";
 $("name").value = query.get("name") ?? "";
