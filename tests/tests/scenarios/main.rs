@@ -1,0 +1,3 @@
+//! Stories in virtual time: one production engine, real clients, and the network between them.
+
+mod call;
