@@ -29,7 +29,8 @@ use std::ops::{Index, IndexMut};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use sluicegate::sans_io::{Counters, Engine, EngineConfig, Identity, Outlet, Path, SendFault, Transmit};
+use sluicegate::DropReason;
+use sluicegate::sans_io::{Counters, Direction, DropKind, Engine, EngineConfig, Identity, Outlet, Path, SendFault, Transmit};
 use sluicegate::{JoinError, MediaKind, NegotiateError, PeerConfig, PeerEvent, PeerId};
 
 pub use client::{AUDIO, Client, Part, VIDEO, publishes, watches};
@@ -90,7 +91,8 @@ pub struct World {
     pub engine: Engine,
     pub now: Instant,
     pub dice: Dice,
-    pub clients: Vec<Client>,
+    /// By seat; empty where somebody was forgotten.
+    clients: Vec<Option<Client>>,
     pub outlet: Socket,
     links: Vec<Link>,
     /// Which client sits at an address.
@@ -190,7 +192,7 @@ impl World {
         let (peer, answer) = self.engine.join(self.now, room, config, &offer)?;
         client.peer = Some(peer);
         client.accept_answer(self.now, &answer);
-        self.clients.push(client);
+        self.clients.push(Some(client));
         self.at.insert(addr, index);
         self.peers.insert(peer, index);
         for _ in 0..2 {
@@ -204,7 +206,7 @@ impl World {
 
     /// The host lets the client go.
     pub fn leave(&mut self, seat: Seat) {
-        if let Some(peer) = self.clients[seat.index].peer {
+        if let Some(peer) = self.client(seat.index).peer {
             self.engine.leave(self.now, peer);
         }
         self.signal();
@@ -213,18 +215,19 @@ impl World {
 
     /// The client says goodbye on the wire.
     pub fn close(&mut self, seat: Seat) {
-        self.clients[seat.index].close();
+        self.client(seat.index).close();
         self.poll_client(seat.index);
     }
 
     /// The client offers anew; says what became of it. After a glare it has rolled back, and answered what
     /// was pending.
     pub fn renegotiate(&mut self, seat: Seat) -> Result<(), NegotiateError> {
-        let (now, client) = (self.now, &mut self.clients[seat.index]);
+        let now = self.now;
+        let client = self.client(seat.index);
         let peer = client.peer.ok_or(NegotiateError::Gone)?;
         let offer = client.offer(now);
         let result = self.engine.offer(now, peer, &offer);
-        let client = &mut self.clients[seat.index];
+        let client = self.client(seat.index);
         let outcome = match result {
             Ok(answer) => {
                 client.accept_answer(now, &answer);
@@ -239,14 +242,39 @@ impl World {
         outcome
     }
 
+    /// The client's process ends, without a word to anybody.
+    pub fn forget(&mut self, seat: Seat) {
+        if let Some(client) = self.clients[seat.index].take() {
+            self.at.remove(&client.addr);
+            self.peers.retain(|_, index| *index != seat.index);
+        }
+    }
+
+    /// The client starts (or stops) sending one kind of media, and offers so.
+    pub fn publish(&mut self, seat: Seat, video: bool) {
+        let (now, mut dice) = (self.now, self.dice.fork());
+        self.client(seat.index).publish(now, &mut dice, seat.index, video);
+    }
+
+    fn client(&mut self, index: usize) -> &mut Client {
+        self.clients[index].as_mut().expect("nobody has forgotten it")
+    }
+
+    /// The client sends RTCP of the test's making under its own keys.
+    pub fn send_rtcp(&mut self, seat: Seat, packets: Vec<Rtcp>) {
+        let now = self.now;
+        assert!(self.client(seat.index).send_rtcp(now, packets), "it is connected");
+        self.poll_client(seat.index);
+    }
+
     /// Holds the engine's offers to this client back.
     pub fn hold(&mut self, seat: Seat) {
-        self.clients[seat.index].held.get_or_insert_default();
+        self.client(seat.index).held.get_or_insert_default();
     }
 
     /// Delivers what was held.
     pub fn release(&mut self, seat: Seat) {
-        for offer in self.clients[seat.index].held.take().unwrap_or_default() {
+        for offer in self.client(seat.index).held.take().unwrap_or_default() {
             self.deliver_offer(seat.index, &offer);
         }
         self.signal();
@@ -307,7 +335,7 @@ impl World {
 
     fn next(&self) -> Option<Instant> {
         let flight = self.flights.peek().map(|Reverse((at, ..))| *at);
-        let clients = self.clients.iter().filter_map(Client::poll_timeout).min();
+        let clients = self.clients.iter().flatten().filter_map(Client::poll_timeout).min();
         [flight, self.engine.poll_timeout(), clients].into_iter().flatten().min()
     }
 
@@ -327,7 +355,8 @@ impl World {
         }
         self.signal();
         for index in 0..self.clients.len() {
-            if self.clients[index].poll_timeout().is_some_and(|at| at <= now) {
+            let client = self.clients[index].as_ref();
+            if client.and_then(Client::poll_timeout).is_some_and(|at| at <= now) {
                 self.poll_client(index);
             }
         }
@@ -357,23 +386,25 @@ impl World {
             self.engine.handle_datagram(now, now, path, &mut datagram.bytes);
             self.signal();
         } else if let Some(&index) = self.at.get(&datagram.to) {
-            self.clients[index].handle_datagram(now, datagram.from, &datagram.bytes);
+            self.client(index).handle_datagram(now, datagram.from, &datagram.bytes);
             self.poll_client(index);
         }
     }
 
     /// Moves a client to another address: its NAT gave it a new mapping.
     pub fn rebind(&mut self, seat: Seat, addr: SocketAddr) {
-        let client = &mut self.clients[seat.index];
-        self.at.remove(&client.addr);
-        client.addr = addr;
+        let client = self.client(seat.index);
+        let old = std::mem::replace(&mut client.addr, addr);
+        self.at.remove(&old);
         self.at.insert(addr, seat.index);
     }
 
     fn poll_client(&mut self, index: usize) {
         let mut out = Vec::new();
-        self.clients[index].poll(self.now, &mut out);
-        let addr = self.clients[index].addr;
+        let now = self.now;
+        let client = self.client(index);
+        client.poll(now, &mut out);
+        let addr = client.addr;
         for mut datagram in out {
             if datagram.to == ENGINE {
                 datagram.from = addr;
@@ -406,11 +437,12 @@ impl World {
     fn signal(&mut self) {
         while let Some((peer, event)) = self.engine.poll_event() {
             let Some(&index) = self.peers.get(&peer) else { continue };
-            let client = &mut self.clients[index];
+            let now = self.now;
+            let client = self.client(index);
             if let PeerEvent::Left(_) = event {
                 client.peer = None;
             }
-            client.events.push((self.now, event.clone()));
+            client.events.push((now, event.clone()));
             if let PeerEvent::Offer { sdp } = event {
                 match &mut client.held {
                     Some(held) => held.push(sdp),
@@ -421,11 +453,12 @@ impl World {
     }
 
     fn deliver_offer(&mut self, index: usize, sdp: &str) {
-        let client = &mut self.clients[index];
+        let now = self.now;
+        let client = self.client(index);
         let Some(peer) = client.peer else { return };
-        let answer = client.answer(self.now, sdp);
+        let answer = client.answer(now, sdp);
         if let Err(error) = self.engine.answer(self.now, peer, &answer) {
-            self.clients[index].answers_refused.push(error.to_string());
+            self.client(index).answers_refused.push(error.to_string());
         }
     }
 
@@ -435,13 +468,23 @@ impl World {
         &self.engine.counters
     }
 
+    /// What was dropped on the way in.
+    pub fn dropped_in(&self, kind: DropKind, reason: DropReason) -> u64 {
+        self.counters().dropped[Direction::In as usize][kind as usize][reason as usize]
+    }
+
+    /// What was dropped on the way out.
+    pub fn dropped_out(&self, kind: DropKind, reason: DropReason) -> u64 {
+        self.counters().dropped[Direction::Out as usize][kind as usize][reason as usize]
+    }
+
     pub fn peer(&self, seat: Seat) -> PeerId {
-        self.clients[seat.index].peer.expect("it is in the room")
+        self[seat].peer.expect("it is in the room")
     }
 
     /// Everybody is connected within `time`.
     pub fn connect_all(&mut self, time: Duration) {
-        let all = self.run_until(time, |world| world.clients.iter().all(Client::is_connected));
+        let all = self.run_until(time, |world| world.clients.iter().flatten().all(Client::is_connected));
         assert!(all, "not everybody connects within {time:?}");
     }
 
@@ -473,13 +516,13 @@ impl Index<Seat> for World {
     type Output = Client;
 
     fn index(&self, seat: Seat) -> &Client {
-        &self.clients[seat.index]
+        self.clients[seat.index].as_ref().expect("nobody has forgotten it")
     }
 }
 
 impl IndexMut<Seat> for World {
     fn index_mut(&mut self, seat: Seat) -> &mut Client {
-        &mut self.clients[seat.index]
+        self.client(seat.index)
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Wire {
     pub rtp_received: u64,
     pub rtp_sent: u64,
     pub rtp_bytes_received: u64,
+    /// To go out as they are, under the client's keys, with its next packet.
+    pub smuggled: Vec<rtp::packet::Packet>,
 }
 
 impl Wire {
@@ -105,6 +107,10 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for TapInterceptor {
 
     fn handle_write(&mut self, packet: TaggedPacket) -> Result<(), Self::Error> {
         let mut wire = self.tap.wire();
+        for smuggled in wire.smuggled.drain(..) {
+            let message = interceptor::AttributedPacket::new(Packet::Rtp(smuggled));
+            self.write.push_back(TaggedPacket { now: packet.now, transport: packet.transport, message });
+        }
         match &packet.message.packet {
             Packet::Rtcp(packets) => {
                 wire.sent.extend(packets.iter().map(|rtcp| (packet.now, rtcp.clone())));
