@@ -48,6 +48,9 @@ pub enum Command {
         sdp: String,
         reply: Reply<Result<(), NegotiateError>>,
     },
+    Resync {
+        peer: PeerId,
+    },
     SetPublishCap {
         peer: PeerId,
         cap: Option<Bitrate>,
@@ -254,6 +257,9 @@ impl Worker {
             Command::SetPublishCap { peer, cap, reply } => {
                 self.guarded(|engine| engine.set_publish_cap(now, peer, cap));
                 let _ = reply.send(());
+            }
+            Command::Resync { peer } => {
+                self.guarded(|engine| engine.resync(now, peer));
             }
             Command::Leave { peer } => {
                 self.guarded(|engine| engine.leave(now, peer));
