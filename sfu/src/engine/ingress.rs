@@ -110,6 +110,8 @@ impl Engine {
                     self.counters.joined(JoinOutcome::Ok);
                     self.emit(key, PeerEvent::Connected);
                     self.settle(now, key);
+                    let room = self.sessions[key].room;
+                    self.poll_keyframes(now, room);
                 }
                 DtlsEvent::Closed => {
                     self.remove(now, key, LeaveReason::Closed);

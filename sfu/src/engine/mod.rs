@@ -366,10 +366,11 @@ impl Engine {
         let mut next: Option<Instant> = None;
         for track in room.router.tracks.values_mut() {
             let Publication { publisher, mid, .. } = track.publication;
-            if let Some(session) = sessions.get_mut(publisher)
-                && session.is_connected()
-                && track.keyframes.poll(now, PUBLISHER_RTT)
-            {
+            // A publisher that has not connected is asked when it has; until then nothing is due.
+            let Some(session) = sessions.get_mut(publisher).filter(|session| session.is_connected()) else {
+                continue;
+            };
+            if track.keyframes.poll(now, PUBLISHER_RTT) {
                 session.request_keyframe(now, mid, counters);
                 flush::mark_dirty(dirty, session, publisher);
             }
