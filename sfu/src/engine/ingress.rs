@@ -199,7 +199,7 @@ impl Engine {
                     self.note_flow(now, key);
                 }
                 if received.restarted {
-                    self.restart_track(key, &header, &received);
+                    self.restart_track(now, key, &header, &received);
                 }
                 self.forward(now, key, &received, &datagram[received.payload.clone()]);
             }
@@ -256,12 +256,15 @@ impl Engine {
     /// The publisher replaced a stream: its numbers start anew, and so do its subscribers' segments.
     fn restart_track(
         &mut self,
+        now: Instant,
         publisher: PeerKey,
         header: &RtpHeader,
         received: &crate::session::uplinks::Received,
     ) {
         let session = &mut self.sessions[publisher];
         session.bind_received(header.ssrc, received.kind);
+        // A cap can be told only about streams that exist.
+        session.cap.announce(now);
         let room = session.room;
         let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) else { return };
         track.restart();
@@ -272,9 +275,12 @@ impl Engine {
                 slot.restart();
             }
         }
-        if received.kind == MediaKind::Video {
+        let decodable = received.kind == MediaKind::Audio || received.meta.keyframe;
+        if !decodable && !track.subscriptions().is_empty() {
             track.keyframes.want();
+            self.poll_keyframes(now, room);
         }
+        self.reschedule(publisher);
     }
 }
 

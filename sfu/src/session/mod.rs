@@ -295,11 +295,10 @@ impl Session {
                 }));
             }
         }
-        let media_ssrc = self.uplinks.media_ssrcs().next();
-        if let Some((media_ssrc, _)) = media_ssrc {
-            while let Some(feedback) = self.uplinks.arrivals.poll_feedback(now, media_ssrc) {
-                packets.push(Box::new(feedback));
-            }
+        // Transport-wide feedback is about the connection; which of its streams it names does not matter.
+        let named = self.uplinks.media_ssrcs().next().map_or(Ssrc(0), |(ssrc, _)| ssrc);
+        while let Some(feedback) = self.uplinks.arrivals.poll_feedback(now, named) {
+            packets.push(Box::new(feedback));
         }
         if !packets.is_empty() {
             self.send_rtcp(now, packets, counters);
