@@ -16,7 +16,7 @@ use rtc::peer_connection::event::RTCPeerConnectionEvent;
 use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCIceCandidate};
+use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCDtlsRole, RTCIceCandidate};
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
@@ -51,6 +51,10 @@ pub struct Part {
     pub cap: Option<sluicegate::Bitrate>,
     /// In the client's order of preference; `None`: the stack's own.
     pub profiles: Option<Vec<SrtpProtectionProfile>>,
+    /// Its answer never reaches it: it does not begin to connect.
+    pub absent: bool,
+    /// SSRCs to announce instead of random ones: audio, video.
+    pub ssrcs: Option<[u32; 2]>,
 }
 
 pub const AUDIO: u8 = 1;
@@ -69,6 +73,8 @@ pub fn publishes(media: u8) -> Part {
         obeys: true,
         cap: None,
         profiles: None,
+        absent: false,
+        ssrcs: None,
     }
 }
 
@@ -96,6 +102,10 @@ impl Part {
 
     pub fn capped(self, cap: sluicegate::Bitrate) -> Part {
         Part { cap: Some(cap), ..self }
+    }
+
+    pub fn absent(self) -> Part {
+        Part { absent: true, ..self }
     }
 
     pub fn profiles(self, profiles: &[SrtpProtectionProfile]) -> Part {
@@ -158,7 +168,7 @@ impl Client {
             answers_refused: Vec::new(),
             audio: None,
             video: None,
-            silent: false,
+            silent: part.absent,
             senders: [None; 2],
             next_report: None,
             heard: 0,
@@ -188,7 +198,11 @@ impl Client {
     /// Adds a camera or a microphone; the next offer announces it.
     pub fn publish(&mut self, now: Instant, dice: &mut Dice, index: usize, video: bool) {
         let bitrate = if video { self.part.video_bitrate } else { self.part.audio_bitrate };
-        let source = Source::new(now, dice, room_tag(&self.room), index as u32, self.key, video, bitrate);
+        let room = room_tag(&self.room);
+        let mut source = Source::new(now, dice, room, index as u32, self.key, video, bitrate);
+        if let Some(ssrcs) = self.part.ssrcs {
+            source.ssrc = ssrcs[usize::from(video)];
+        }
         let track = track(&source);
         let direction = match self.part.sendrecv {
             true => RTCRtpTransceiverDirection::Sendrecv,
@@ -406,7 +420,9 @@ fn connection(now: Instant, addr: SocketAddr, part: &Part, tap: &Tap) -> RTCPeer
     let registry = configure_twcc(registry, &mut media).expect("extensions register");
     let reports = interceptor::ReceiverReportBuilder::new().build();
     let registry = registry.with(Slot::ReceiverReport, reports).with(Slot::from(500), tap.interceptor());
-    let mut settings = SettingEngineBuilder::new();
+    // Left to itself this stack answers an ICE-lite offer with setup:passive, also while it is the DTLS
+    // client already; browsers keep their role (RFC 8842 §5.5).
+    let mut settings = SettingEngineBuilder::new().with_answering_dtls_role(RTCDtlsRole::Client);
     if let Some(profiles) = &part.profiles {
         settings = settings.with_srtp_protection_profiles(profiles.clone());
     }

@@ -30,7 +30,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sluicegate::DropReason;
-use sluicegate::sans_io::{Counters, Direction, DropKind, Engine, EngineConfig, Identity, Outlet, Path, SendFault, Transmit};
+use sluicegate::sans_io::{
+    Counters, Direction, DropKind, Engine, EngineConfig, Identity, Outlet, Path, SendFault, Transmit,
+};
 use sluicegate::{JoinError, MediaKind, NegotiateError, PeerConfig, PeerEvent, PeerId};
 
 pub use client::{AUDIO, Client, Part, VIDEO, publishes, watches};
@@ -92,7 +94,7 @@ pub struct World {
     pub now: Instant,
     pub dice: Dice,
     /// By seat; empty where somebody was forgotten.
-    clients: Vec<Option<Client>>,
+    clients: Vec<Option<Box<Client>>>,
     pub outlet: Socket,
     links: Vec<Link>,
     /// Which client sits at an address.
@@ -192,7 +194,7 @@ impl World {
         let (peer, answer) = self.engine.join(self.now, room, config, &offer)?;
         client.peer = Some(peer);
         client.accept_answer(self.now, &answer);
-        self.clients.push(Some(client));
+        self.clients.push(Some(Box::new(client)));
         self.at.insert(addr, index);
         self.peers.insert(peer, index);
         for _ in 0..2 {
@@ -335,7 +337,7 @@ impl World {
 
     fn next(&self) -> Option<Instant> {
         let flight = self.flights.peek().map(|Reverse((at, ..))| *at);
-        let clients = self.clients.iter().flatten().filter_map(Client::poll_timeout).min();
+        let clients = self.clients.iter().flatten().filter_map(|client| client.poll_timeout()).min();
         [flight, self.engine.poll_timeout(), clients].into_iter().flatten().min()
     }
 
@@ -356,7 +358,7 @@ impl World {
         self.signal();
         for index in 0..self.clients.len() {
             let client = self.clients[index].as_ref();
-            if client.and_then(Client::poll_timeout).is_some_and(|at| at <= now) {
+            if client.and_then(|client| client.poll_timeout()).is_some_and(|at| at <= now) {
                 self.poll_client(index);
             }
         }
@@ -484,7 +486,8 @@ impl World {
 
     /// Everybody is connected within `time`.
     pub fn connect_all(&mut self, time: Duration) {
-        let all = self.run_until(time, |world| world.clients.iter().flatten().all(Client::is_connected));
+        let all =
+            self.run_until(time, |world| world.clients.iter().flatten().all(|client| client.is_connected()));
         assert!(all, "not everybody connects within {time:?}");
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
+use rtc_shared::marshal::MarshalSize;
 use rtp::packet::Packet;
 
 use super::content::{Content, Picture};
@@ -16,6 +17,8 @@ pub struct Seen {
     pub timestamp: u32,
     pub picture: Option<Picture>,
     pub content: Content,
+    /// Bytes of header and payload.
+    pub len: usize,
 }
 
 /// Everything one client received.
@@ -53,7 +56,8 @@ impl Sink {
                 last.seq.saturating_add_signed(i64::from(distance))
             }
         };
-        stream.push(Seen { at: now, seq, timestamp: packet.header.timestamp, picture, content });
+        let len = packet.header.marshal_size() + packet.payload.len();
+        stream.push(Seen { at: now, seq, timestamp: packet.header.timestamp, picture, content, len });
     }
 
     /// Everything, whatever its stream.
@@ -123,7 +127,7 @@ impl Sink {
         self.from(publisher, true).filter(|seen| seen.content.keyframe).map(|seen| seen.at).min()
     }
 
-    /// Bits per second of payload received from one publisher in a window.
+    /// Packets of one publisher in a window.
     pub fn packets_between(&self, publisher: usize, video: bool, from: Instant, to: Instant) -> usize {
         self.from(publisher, video).filter(|seen| seen.at >= from && seen.at < to).count()
     }

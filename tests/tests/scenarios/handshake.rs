@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use sluicegate::LeaveReason;
 use sluicegate::PeerEvent;
@@ -16,8 +17,8 @@ fn is_dtls(datagram: &[u8]) -> bool {
 /// Loses the `lost`th DTLS flight of one side, once. Whether there was such a flight.
 fn lose_flight(world: &mut World, from_server: bool, lost: usize) -> Rc<Cell<bool>> {
     let hit = Rc::new(Cell::new(false));
-    let (said, mut flight, mut speaker) = (hit.clone(), 0, None);
-    world.intercept(move |_, datagram| {
+    let (said, mut flight, mut speaker, mut began) = (hit.clone(), 0, None, None::<Instant>);
+    world.intercept(move |now, datagram| {
         if !is_dtls(&datagram.bytes) {
             return Verdict::pass();
         }
@@ -26,7 +27,9 @@ fn lose_flight(world: &mut World, from_server: bool, lost: usize) -> Rc<Cell<boo
             flight += usize::from(server == from_server);
             speaker = Some(server);
         }
-        if server == from_server && flight == lost + 1 {
+        // A flight is several datagrams at one instant; its repetition comes later.
+        if server == from_server && flight == lost + 1 && began.is_none_or(|at| at + ms(5) > now) {
+            began.get_or_insert(now);
             said.set(true);
             return Verdict::lose();
         }
@@ -35,34 +38,38 @@ fn lose_flight(world: &mut World, from_server: bool, lost: usize) -> Rc<Cell<boo
     hit
 }
 
+/// The client stack repeats a flight after a second: no server can be faster where the client must act.
+const CLIENTS_TIMER: Duration = Duration::from_secs(1);
+
 #[test]
-fn a_lost_flight_of_either_side_costs_no_second() {
-    let mut slow = Vec::new();
+fn a_lost_flight_costs_no_more_than_one_turn_of_the_clients_timer() {
+    let undisturbed = {
+        let mut world = World::new(1);
+        let ada = world.join("room", "ada", publishes(AUDIO));
+        world.run(secs(2));
+        world[ada].connect_time().expect("it connects")
+    };
+    assert!(undisturbed < ms(500), "{undisturbed:?}");
     for seed in 1..=3 {
-        for (from_server, flights) in [(true, 3), (false, 3)] {
-            for lost in 0..flights {
-                let mut world = World::new(seed);
-                let ada = world.join("room", "ada", publishes(AUDIO));
-                let hit = lose_flight(&mut world, from_server, lost);
-                world.run(secs(12));
-                let took = world[ada].connect_time();
-                let heard = world[ada].peer.is_some();
-                assert!(hit.get() && heard, "server {from_server}, flight {lost}");
-                if took.is_none_or(|took| took > ms(1_200)) {
-                    slow.push((seed, from_server, lost, took));
-                }
-            }
+        for (from_server, lost) in [(true, 0), (true, 1), (true, 2), (false, 0), (false, 1), (false, 2)] {
+            let mut world = World::new(seed);
+            let ada = world.join("room", "ada", publishes(AUDIO));
+            let hit = lose_flight(&mut world, from_server, lost);
+            world.run(secs(5));
+            assert!(hit.get(), "there is such a flight");
+            let took = world[ada].connect_time().expect("it connects");
+            // Our certificate's flight is the one we repeat by our own clock.
+            let timer = if (from_server, lost) == (true, 1) { ms(500) } else { CLIENTS_TIMER };
+            assert!(took <= undisturbed + timer, "server {from_server}, flight {lost}: {took:?}");
         }
     }
-    assert_eq!(slow, [], "(seed, from the server, flight, connected after)");
 }
 
 #[test]
 fn handshakes_finish_on_bad_links() {
     for seed in 1..=5 {
         let mut world = World::new(seed);
-        let seats: Vec<_> =
-            (0..4).map(|n| world.join("room", &format!("p{n}"), publishes(AUDIO))).collect();
+        let seats: Vec<_> = (0..4).map(|n| world.join("room", &format!("p{n}"), publishes(AUDIO))).collect();
         for seat in &seats {
             for link in [seat.uplink, seat.downlink] {
                 world.lose(link, 0.15);

@@ -2,6 +2,9 @@
 
 mod call;
 mod caps;
+mod churn;
 mod feedback;
+mod gate;
 mod handshake;
 mod negotiation;
+mod slow;
