@@ -181,7 +181,7 @@ impl Engine {
             let kind = session.slots.get(usize::from(queued.slot)).map_or(MediaKind::Video, |slot| slot.kind);
             let stored = router.tracks.get(queued.track).and_then(|track| track.history.get(queued.seq));
             let Some(stored) = stored else {
-                counters.dropped_out(kind.into(), DropReason::Expired, 1);
+                expire(counters, kind, DropReason::Expired);
                 continue;
             };
             if slab.run.end + MAX_PACKET > SLAB && !slab.send_run(now, path, outlet, counters) {
@@ -193,7 +193,7 @@ impl Engine {
             let len = match session.write_packet(now, queued.slot, &stored, out) {
                 Ok(len) => len,
                 Err(reason) => {
-                    counters.dropped_out(kind.into(), reason, 1);
+                    expire(counters, kind, reason);
                     continue;
                 }
             };
@@ -245,7 +245,8 @@ impl Slab {
     }
 
     /// Forgets a run that a fault interrupted.
-    pub fn abandon_run(&mut self) {
+    pub fn abandon_run(&mut self, now: Instant, counters: &mut Counters) {
+        settle(now, counters, &self.run.tally, Err(SendFault::Refused));
         self.run = Run::default();
     }
 
@@ -256,6 +257,12 @@ impl Slab {
     }
 }
 
+/// Books a queued copy that cannot go.
+fn expire(counters: &mut Counters, kind: MediaKind, reason: DropReason) {
+    counters.unqueued(kind, 1);
+    counters.dropped_out(kind.into(), reason, 1);
+}
+
 /// Books a run that has met its fate.
 fn settle(now: Instant, counters: &mut Counters, tally: &Tally, result: Result<(), SendFault>) {
     for (kind, index) in [(MediaKind::Audio, 0), (MediaKind::Video, 1)] {
@@ -263,6 +270,7 @@ fn settle(now: Instant, counters: &mut Counters, tally: &Tally, result: Result<(
         if packets == 0 {
             continue;
         }
+        counters.unqueued(kind, packets);
         match result {
             Ok(()) => {
                 counters.egress_run(kind, Transmission::First, packets, bytes);

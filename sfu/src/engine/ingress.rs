@@ -245,6 +245,7 @@ impl Engine {
             }
             let queued = Queued { slot: subscription.slot, track: received.track, seq: received.meta.seq };
             if subscriber.enqueue(queued, config.limits.queue) {
+                counters.queued(kind);
                 super::flush::mark_dirty(dirty, subscriber, subscription.peer);
             } else {
                 counters.dropped_out(kind.into(), DropReason::QueueFull, 1);

@@ -350,6 +350,11 @@ impl Session {
         self.secure.as_ref().map_or(0, |secure| secure.outbound.overhead())
     }
 
+    /// The kinds of what waits in the queue.
+    pub fn queued_kinds(&self) -> impl Iterator<Item = MediaKind> {
+        self.queue.iter().filter_map(|queued| Some(self.slots.get(usize::from(queued.slot))?.kind))
+    }
+
     /// Rewrites and seals one stored packet into `out`. The sealed length, or why it cannot go.
     pub fn write_packet(
         &mut self,
