@@ -235,6 +235,7 @@ impl Engine {
             counters.keyframe_latency(latency);
         }
         let copies = track.subscriptions().len();
+        let mut waiting = false;
         counters.fanout(kind, copies);
         for subscription in track.subscriptions() {
             let Some(subscriber) = sessions.get_mut(subscription.peer) else { continue };
@@ -250,7 +251,12 @@ impl Engine {
             } else {
                 counters.dropped_out(kind.into(), DropReason::QueueFull, 1);
                 subscriber.slots[usize::from(subscription.slot)].lost();
+                waiting |= kind == MediaKind::Video;
             }
+        }
+        if waiting {
+            track.keyframes.want();
+            self.poll_keyframes(now, room);
         }
     }
 
