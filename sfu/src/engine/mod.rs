@@ -313,7 +313,9 @@ impl Engine {
             self.book.remove_path(path, key);
         }
         if expiry.consent_lost {
-            return self.remove(now, key, LeaveReason::ConsentExpired);
+            let never = session.ice.last_check().is_none();
+            let reason = if never { LeaveReason::IceTimeout } else { LeaveReason::ConsentExpired };
+            return self.remove(now, key, reason);
         }
         if !session.is_connected() && now >= session.joined_at + CONNECT_DEADLINE {
             return self.remove(now, key, LeaveReason::IceTimeout);
