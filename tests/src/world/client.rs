@@ -53,6 +53,8 @@ pub struct Part {
     pub profiles: Option<Vec<SrtpProtectionProfile>>,
     /// Its answer never reaches it: it does not begin to connect.
     pub absent: bool,
+    /// Announces its sources and sends nothing.
+    pub muted: bool,
     /// SSRCs to announce instead of random ones: audio, video.
     pub ssrcs: Option<[u32; 2]>,
 }
@@ -74,6 +76,7 @@ pub fn publishes(media: u8) -> Part {
         cap: None,
         profiles: None,
         absent: false,
+        muted: false,
         ssrcs: None,
     }
 }
@@ -106,6 +109,10 @@ impl Part {
 
     pub fn absent(self) -> Part {
         Part { absent: true, ..self }
+    }
+
+    pub fn muted(self) -> Part {
+        Part { muted: true, ..self }
     }
 
     pub fn profiles(self, profiles: &[SrtpProtectionProfile]) -> Part {
@@ -309,7 +316,7 @@ impl Client {
             }
         }
         self.hear(now);
-        if self.connected_at.is_some() {
+        if self.connected_at.is_some() && !self.part.muted {
             self.send_media(now);
         }
         while let Some(sent) = self.pc.poll_write() {
@@ -382,7 +389,7 @@ impl Client {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sources = [&self.audio, &self.video].into_iter().flatten();
         let media = sources.map(Source::poll_timeout).chain(self.next_report).min();
-        let media = media.filter(|_| self.connected_at.is_some());
+        let media = media.filter(|_| self.connected_at.is_some() && !self.part.muted);
         [self.wake, media].into_iter().flatten().min()
     }
 

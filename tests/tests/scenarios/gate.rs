@@ -178,12 +178,10 @@ fn t04_spoofed_stun_draws_nothing() {
         let (mut world, room) = settled(seed);
         let before = world.engine.footprint();
         let mut dice = Dice::new(seed);
-        let mut checks = 0;
         world.intercept(move |_, honest| {
             if honest.to != ENGINE || honest.bytes[0] != 0 {
                 return Verdict::pass();
             }
-            checks += 1;
             let inject = (0..50).map(|n| {
                 let mut bytes = honest.bytes.clone();
                 match n % 5 {
