@@ -253,7 +253,8 @@ impl Slab {
     }
 
     /// Forgets a run that a fault interrupted.
-    pub fn abandon_run(&mut self) {
+    pub fn abandon_run(&mut self, now: Instant, counters: &mut Counters) {
+        settle(now, counters, &self.run.tally, Err(SendFault::Refused));
         self.run = Run::default();
     }
 
@@ -267,6 +268,7 @@ impl Slab {
 /// Books a packet that could not be written. A repair that is not made was never owed.
 fn unsent(counters: &mut Counters, kind: MediaKind, queued: &Queued, reason: DropReason) {
     if !queued.repair {
+        counters.unqueued(kind, 1);
         counters.dropped_out(kind.into(), reason, 1);
     }
 }
@@ -281,6 +283,7 @@ fn settle(now: Instant, counters: &mut Counters, tally: &Tally, result: Result<(
         if packets == 0 {
             continue;
         }
+        counters.unqueued(kind, packets);
         match result {
             Ok(()) => {
                 counters.egress_run(kind, Transmission::First, packets, bytes);

@@ -260,6 +260,7 @@ impl Engine {
             counters.keyframe_latency(latency);
         }
         let copies = track.subscriptions().len();
+        let mut waiting = false;
         counters.fanout(kind, copies);
         for subscription in track.subscriptions() {
             let Some(subscriber) = sessions.get_mut(subscription.peer) else { continue };
@@ -275,11 +276,17 @@ impl Engine {
                 repair: false,
             };
             if subscriber.enqueue(queued, config.limits.queue) {
+                counters.queued(kind);
                 super::flush::mark_dirty(dirty, subscriber, subscription.peer);
             } else {
                 counters.dropped_out(kind.into(), DropReason::QueueFull, 1);
                 subscriber.slots[usize::from(subscription.slot)].lost();
+                waiting |= kind == MediaKind::Video;
             }
+        }
+        if waiting {
+            track.keyframes.want();
+            self.poll_keyframes(now, room);
         }
     }
 

@@ -277,6 +277,7 @@ impl Engine {
                 session.slots[index].admits(stored.meta);
             }
             session.queue.push_back(Queued { slot: index as u16, track: source.track, seq, repair: false });
+            counters.queued(MediaKind::Video);
         }
         counters.fanout(MediaKind::Video, packets);
         flush::mark_dirty(dirty, session, key);

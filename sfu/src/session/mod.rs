@@ -414,6 +414,12 @@ impl Session {
         self.secure.as_ref().map_or(0, |secure| secure.outbound.overhead())
     }
 
+    /// The kinds of what waits in the queue for its first transmission.
+    pub fn queued_kinds(&self) -> impl Iterator<Item = MediaKind> {
+        let first = self.queue.iter().filter(|queued| !queued.repair);
+        first.filter_map(|queued| Some(self.slots.get(usize::from(queued.slot))?.kind))
+    }
+
     /// Rewrites and seals one stored packet into `out`. The sealed length, or why it cannot go.
     pub fn write_packet(
         &mut self,
