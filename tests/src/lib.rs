@@ -2,3 +2,5 @@
 
 pub mod browser;
 pub mod demo;
+pub mod example;
+pub mod scrape;
