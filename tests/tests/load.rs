@@ -66,7 +66,10 @@ fn a_mesh_of_people() {
 /// Connects everybody, lets media flow, and holds what arrived against what was sent and what is on `/metrics`.
 fn run(name: &str, server: &Example, swarm: &mut Swarm) -> Report {
     let all_connected = |clients: &[LoadClient]| clients.iter().all(LoadClient::is_connected);
-    assert!(swarm.run_until(PATIENCE, all_connected).unwrap(), "not everybody connected");
+    match swarm.run_until(PATIENCE, all_connected) {
+        Ok(true) => {}
+        other => panic!("{other:?}: {:?} connected\n{}", swarm.clients.iter().map(LoadClient::is_connected).collect::<Vec<_>>(), counted(server)),
+    }
 
     let dropped = |swarm: &Swarm| {
         let server: u16 = swarm.clients[0].remote().port();
@@ -97,6 +100,13 @@ fn run(name: &str, server: &Example, swarm: &mut Swarm) -> Report {
     report
 }
 
+/// What has been counted at all.
+fn counted(server: &Example) -> String {
+    let text = http::get(&server.url("/metrics")).map_or_else(|error| error.to_string(), |response| response.body);
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Workers publish their counters every 100 ms, so that a scrape may be a little behind.
 fn assert_metrics(server: &Example, report: &Report) {
     let expected = [
@@ -113,7 +123,7 @@ fn assert_metrics(server: &Example, report: &Report) {
         let scraped =
             ["audio", "video"].map(|kind| (kind, packets("ingress", kind), packets("egress", kind)));
         if scraped == expected || clock::now() >= deadline {
-            assert_eq!(scraped, expected, "kind, ingress = published, egress = Σ received\n{text}");
+            assert_eq!(scraped, expected, "kind, ingress = published, egress = Σ received\n{}", counted(server));
             assert_eq!(scrape::sum(&text, "sfu_dropped_packets_total", &[("direction", "out")]), 0);
             return;
         }
