@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn the_defaults_serve_this_machine() {
         let args = parse("").unwrap().serve;
-        assert_eq!(args.http, "127.0.0.1:8080".parse().unwrap());
-        assert_eq!(args.media, "0.0.0.0:3478".parse().unwrap());
+        assert_eq!(args.http, "127.0.0.1:8080".parse::<SocketAddr>().unwrap());
+        assert_eq!(args.media, "0.0.0.0:3478".parse::<SocketAddr>().unwrap());
         assert!(args.announce.is_empty() && args.workers.is_none() && args.tls.is_none());
     }
 

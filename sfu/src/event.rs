@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+pub use crate::session::negotiate::Rejection;
 use crate::{Bitrate, MediaKind, PeerId};
 
 /// Something that happened to a peer, from [`Peer::next_event`](crate::Peer::next_event).
@@ -37,6 +38,13 @@ pub enum PeerEvent {
         /// Audio or video.
         kind: MediaKind,
     },
+    /// Nothing will flow on an m-line that somebody wanted. The rest of the description stands.
+    LineRejected {
+        /// The m-line.
+        mid: String,
+        /// Why.
+        reason: Rejection,
+    },
     /// The cap on what this peer publishes changed, or began or ceased to be enforced by dropping.
     CapChanged {
         /// The cap in force; `None` when there is none.
@@ -53,6 +61,7 @@ pub enum PeerEvent {
     /// The peer is gone; nothing follows.
     Left(LeaveReason),
     /// The host read too slowly: this many events before this one were dropped.
+    /// [`Peer::resync`](crate::Peer::resync) brings back those that matter.
     Lagged(u64),
 }
 

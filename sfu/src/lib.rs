@@ -87,7 +87,7 @@ pub mod webrtc;
 pub use config::{Announce, Config, Limits, PeerConfig, Subscribe, TrackFilter};
 pub use drop::{DropReason, FilterReason};
 pub use error::{AnswerError, JoinError, NegotiateError, OfferError, RoomError, StartError};
-pub use event::{CapCause, LeaveReason, PeerEvent, PeerInfo, SlotInfo};
+pub use event::{CapCause, LeaveReason, PeerEvent, PeerInfo, Rejection, SlotInfo};
 pub use ids::{MediaKind, Mid, PeerId};
 pub use units::{Bitrate, BitrateError};
 

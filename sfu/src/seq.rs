@@ -29,6 +29,7 @@ impl SeqUnwrapper {
     }
 
     /// The highest number seen.
+    #[cfg(test)]
     pub fn highest(&self) -> Option<u64> {
         self.highest
     }

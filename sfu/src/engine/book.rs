@@ -38,6 +38,11 @@ impl AddressBook {
         self.ufrags.insert(ufrag.to_owned(), peer);
     }
 
+    /// Forgets the peer's ufrags but those that `keep` names.
+    pub fn retain_ufrags(&mut self, peer: PeerKey, keep: impl Fn(&str) -> bool) {
+        self.ufrags.retain(|ufrag, other| *other != peer || keep(ufrag));
+    }
+
     /// The path now belongs to `peer`: it authenticated from there last.
     pub fn add_path(&mut self, path: Path, peer: PeerKey) {
         self.paths.insert(path, peer);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::{Engine, Serving};
-use crate::counters::{Counters, Transmission};
+use crate::counters::{Counters, Stage, Transmission};
 use crate::drop::DropReason;
 use crate::ids::{MediaKind, PeerKey};
 use crate::path::Path;
@@ -14,7 +14,9 @@ use crate::session::Session;
 /// One send: datagrams of `segment` bytes back to back, the last of which may be shorter.
 #[derive(Clone, Copy, Debug)]
 pub struct Transmit<'a> {
+    /// From which local address, to whom.
     pub path: Path,
+    /// The datagrams.
     pub contents: &'a [u8],
     /// Size of each datagram when `contents` holds several.
     pub segment: Option<usize>,
@@ -31,6 +33,7 @@ pub enum SendFault {
 
 /// Where a flush puts its datagrams.
 pub trait Outlet {
+    /// Sends now, or says why not. A refused or blocked send must have sent nothing.
     fn send(&mut self, transmit: Transmit<'_>) -> Result<(), SendFault>;
 }
 
@@ -164,7 +167,7 @@ impl Engine {
         while let Some((path, datagram)) = session.poll_control() {
             let transmit = Transmit { path, contents: &datagram, segment: None };
             if outlet.send(transmit) == Err(SendFault::WouldBlock) {
-                session.push_control(path, datagram);
+                session.return_control(path, datagram);
                 return false;
             }
         }
@@ -172,6 +175,7 @@ impl Engine {
             // No way to send: the queue is bounded and the session's timers will end it.
             return true;
         };
+        let overhead = session.seal_overhead();
         let router = &rooms[session.room].router;
         while let Some(queued) = session.queue.pop_front() {
             let kind = session.slots.get(usize::from(queued.slot)).map_or(MediaKind::Video, |slot| slot.kind);
@@ -193,10 +197,14 @@ impl Engine {
                     continue;
                 }
             };
+            if let Some((since_keys, since_join)) = session.first_flow(now) {
+                counters.join_stage(Stage::FirstPacket, since_keys);
+                counters.join_stage(Stage::Total, since_join);
+            }
             let arrived = stored.meta.arrived;
             let flowing = slab.run.takes(len) || slab.send_run(now, path, outlet, counters);
             slab.run.push(at, len);
-            slab.run.tally.add(kind, len, arrived);
+            slab.run.tally.add(kind, len - overhead, arrived);
             if !flowing {
                 // The run before it blocked; this packet is sealed and waits behind it.
                 slab.stall_run(path);

@@ -1,6 +1,6 @@
 //! Datagrams in: classified, matched to a peer, authenticated, and filed with the router.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
@@ -63,7 +63,8 @@ impl Engine {
             Err(reason) => self.counters.dropped_in(DropKind::Other, reason),
             Ok(checked) => {
                 session.push_control(path, BytesMut::from(&checked.response[..]));
-                let joined_at = session.joined_at;
+                let since_join = now.saturating_duration_since(session.joined_at);
+                session.checked_at.get_or_insert(now);
                 if let Some(evicted) = checked.evicted {
                     self.book.remove_path(&evicted, key);
                 }
@@ -72,7 +73,7 @@ impl Engine {
                 }
                 if first {
                     self.counters.ice_session(IceOutcome::Connected, Relay::None);
-                    self.counters.join_stage(Stage::Ice, now.saturating_duration_since(joined_at));
+                    self.counters.join_stage(Stage::Ice, since_join);
                     self.reschedule(key);
                 }
                 self.mark_dirty(key);
@@ -97,17 +98,20 @@ impl Engine {
             match event {
                 DtlsEvent::Connected(keys) => {
                     let session = &mut self.sessions[key];
-                    let joined_at = session.joined_at;
+                    let since_check =
+                        session.checked_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
                     if session.secure(now, &keys).is_err() {
                         self.remove(now, key, LeaveReason::DtlsFailed);
                         return false;
                     }
                     self.counters.dtls_handshake(DtlsOutcome::Ok);
                     self.counters.srtp_session(srtp_profile(keys.profile));
-                    self.counters.join_stage(Stage::Dtls, now.saturating_duration_since(joined_at));
+                    self.counters.join_stage(Stage::Dtls, since_check);
                     self.counters.joined(JoinOutcome::Ok);
                     self.emit(key, PeerEvent::Connected);
                     self.settle(now, key);
+                    let room = self.sessions[key].room;
+                    self.poll_keyframes(now, room);
                 }
                 DtlsEvent::Closed => {
                     self.remove(now, key, LeaveReason::Closed);
@@ -191,11 +195,21 @@ impl Engine {
             Err((kind, reason)) => self.counters.dropped_in(kind, reason),
             Ok(None) => {}
             Ok(Some(received)) => {
+                if !self.sessions[key].flowing {
+                    self.note_flow(now, key);
+                }
                 if received.restarted {
-                    self.restart_track(key, &header, &received);
+                    self.restart_track(now, key, &header, &received);
                 }
                 self.forward(now, key, &received, &datagram[received.payload.clone()]);
             }
+        }
+    }
+
+    fn note_flow(&mut self, now: Instant, key: PeerKey) {
+        if let Some((since_keys, since_join)) = self.sessions[key].first_flow(now) {
+            self.counters.join_stage(Stage::FirstPacket, since_keys);
+            self.counters.join_stage(Stage::Total, since_join);
         }
     }
 
@@ -242,12 +256,15 @@ impl Engine {
     /// The publisher replaced a stream: its numbers start anew, and so do its subscribers' segments.
     fn restart_track(
         &mut self,
+        now: Instant,
         publisher: PeerKey,
         header: &RtpHeader,
         received: &crate::session::uplinks::Received,
     ) {
         let session = &mut self.sessions[publisher];
         session.bind_received(header.ssrc, received.kind);
+        // A cap can be told only about streams that exist.
+        session.cap.announce(now);
         let room = session.room;
         let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) else { return };
         track.restart();
@@ -258,9 +275,12 @@ impl Engine {
                 slot.restart();
             }
         }
-        if received.kind == MediaKind::Video {
+        let decodable = received.kind == MediaKind::Audio || received.meta.keyframe;
+        if !decodable && !track.subscriptions().is_empty() {
             track.keyframes.want();
+            self.poll_keyframes(now, room);
         }
+        self.reschedule(publisher);
     }
 }
 

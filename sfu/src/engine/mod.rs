@@ -45,10 +45,15 @@ pub struct EngineConfig {
     pub worker: u16,
     /// Host candidates put into descriptions.
     pub candidates: Vec<SocketAddr>,
+    /// As [`Config::publish_cap`](crate::Config::publish_cap).
     pub publish_cap: Option<Bitrate>,
+    /// As [`Config::require_gcm`](crate::Config::require_gcm).
     pub require_gcm: bool,
+    /// As [`Config::limits`](crate::Config::limits).
     pub limits: Limits,
+    /// Without a connectivity check for this long after the answer, the host is warned.
     pub unreachable_after: Duration,
+    /// The certificate that all workers present.
     pub identity: Arc<Identity>,
 }
 
@@ -101,6 +106,7 @@ impl EngineConfig {
 }
 
 impl Engine {
+    /// No peers, no rooms.
     pub fn new(config: EngineConfig) -> Self {
         Engine {
             config,
@@ -156,19 +162,9 @@ impl Engine {
         }
 
         let credentials = self.fresh_credentials();
-        let mut negotiation = Negotiation::new(
-            LocalDescription {
-                ufrag: credentials.ufrag.clone(),
-                pwd: credentials.pwd.clone(),
-                fingerprint: self.config.identity.fingerprint().to_owned(),
-                candidates: self.config.candidates.clone(),
-                publish_ceiling: None,
-            },
-            {
-                let random = self.random.clone();
-                move || random_u32(&random)
-            },
-        );
+        let random = self.random.clone();
+        let local = self.local_description(&credentials);
+        let mut negotiation = Negotiation::new(local, move || random_u32(&random));
         let answer = negotiation.handle_offer(offer)?;
         let remote = negotiation.remote().ok_or(OfferError::IceCredentials)?;
         let fingerprint = Fingerprint::parse(&remote.fingerprint_algorithm, &remote.fingerprint)
@@ -210,9 +206,15 @@ impl Engine {
     /// Answers a renegotiation by the client.
     pub fn offer(&mut self, now: Instant, peer: PeerId, sdp: &str) -> Result<String, NegotiateError> {
         let key = self.live(peer).ok_or(NegotiateError::Gone)?;
+        if self.sessions[key].negotiation.is_restart(sdp) {
+            self.restart_ice(key);
+        }
         let session = &mut self.sessions[key];
         let room = session.room;
         let answer = session.negotiation.handle_offer(sdp)?;
+        if let Some(remote) = session.negotiation.remote() {
+            session.ice.set_remote(&remote.ufrag);
+        }
         self.sync_media(now, key);
         self.resubscribe(now, room);
         self.reschedule(key);
@@ -229,6 +231,16 @@ impl Engine {
         self.resubscribe_peer(now, room, key);
         self.reschedule(key);
         Ok(())
+    }
+
+    /// Tells the host again what it may have missed: the slots, and the offer if one is pending or due.
+    pub fn resync(&mut self, now: Instant, peer: PeerId) {
+        if let Some(key) = self.live(peer) {
+            self.sessions[key].negotiation.rollback();
+            self.tell_slots(key);
+            let room = self.sessions[key].room;
+            self.resubscribe_peer(now, room, key);
+        }
     }
 
     /// Caps what the peer publishes, all its tracks together. `None` lifts the cap.
@@ -354,10 +366,11 @@ impl Engine {
         let mut next: Option<Instant> = None;
         for track in room.router.tracks.values_mut() {
             let Publication { publisher, mid, .. } = track.publication;
-            if let Some(session) = sessions.get_mut(publisher)
-                && session.is_connected()
-                && track.keyframes.poll(now, PUBLISHER_RTT)
-            {
+            // A publisher that has not connected is asked when it has; until then nothing is due.
+            let Some(session) = sessions.get_mut(publisher).filter(|session| session.is_connected()) else {
+                continue;
+            };
+            if track.keyframes.poll(now, PUBLISHER_RTT) {
                 session.request_keyframe(now, mid, counters);
                 flush::mark_dirty(dirty, session, publisher);
             }
@@ -496,6 +509,28 @@ impl Engine {
                 wanted = [wanted, Some(deadline)].into_iter().flatten().min();
             }
             self.timers.schedule(Due::Peer(key), &mut session.scheduled, wanted);
+        }
+    }
+
+    /// The client's offer restarts ICE (RFC 8445 §9): our answer needs new credentials. The paths in use
+    /// serve until the client's new ones validate.
+    fn restart_ice(&mut self, key: PeerKey) {
+        let credentials = self.fresh_credentials();
+        self.book.add_ufrag(&credentials.ufrag, key);
+        let local = self.local_description(&credentials);
+        let session = &mut self.sessions[key];
+        session.negotiation.set_local(local);
+        session.ice.restart(credentials);
+        self.book.retain_ufrags(key, |ufrag| session.ice.answers_to(ufrag));
+    }
+
+    fn local_description(&self, credentials: &Credentials) -> LocalDescription {
+        LocalDescription {
+            ufrag: credentials.ufrag.clone(),
+            pwd: credentials.pwd.clone(),
+            fingerprint: self.config.identity.fingerprint().to_owned(),
+            candidates: self.config.candidates.clone(),
+            publish_ceiling: None,
         }
     }
 

@@ -8,6 +8,7 @@ use crate::event::{PeerEvent, PeerInfo, SlotInfo};
 use crate::ids::{MediaKind, Mid, PeerKey, RoomKey, TrackKey};
 use crate::media::codec::Codec;
 use crate::router::{Publication, Subscription};
+use crate::session::Session;
 use crate::session::negotiate::Origin;
 use crate::session::slot::Source;
 
@@ -29,6 +30,9 @@ impl Wanted {
 impl Engine {
     /// Brings a peer's tracks and slots in line with what has just been negotiated.
     pub(super) fn sync_media(&mut self, now: Instant, key: PeerKey) {
+        for (mid, reason) in self.sessions[key].negotiation.rejected().to_vec() {
+            self.emit(key, PeerEvent::LineRejected { mid: mid.to_string(), reason });
+        }
         self.sync_uplinks(key);
         let Engine { sessions, random, .. } = self;
         let session = &mut sessions[key];
@@ -63,6 +67,7 @@ impl Engine {
             let publication =
                 Publication { publisher: key, mid: uplink.mid, kind: uplink.kind, codec: binding.codec };
             let track = self.rooms[session.room].router.publish(publication);
+            self.counters.gauges.publishers += u64::from(session.uplinks.iter().next().is_none());
             session.uplinks.add(uplink, track);
             self.counters.gauges.published(uplink.kind, 1);
             self.emit(key, PeerEvent::TrackAdded { mid: uplink.mid.to_string(), kind: uplink.kind });
@@ -72,14 +77,12 @@ impl Engine {
     /// Ends one published track.
     fn withdraw(&mut self, key: PeerKey, mid: Mid) {
         let session = &mut self.sessions[key];
-        let Some(uplink) = session.uplinks.remove(mid) else { return };
+        let Some(uplink) = session.remove_uplink(mid) else { return };
         let room = session.room;
+        self.counters.gauges.publishers -= u64::from(session.uplinks.iter().next().is_none());
         let Some(track) = self.rooms[room].router.withdraw(uplink.track) else { return };
         for subscription in track.subscriptions() {
-            if let Some(subscriber) = self.sessions.get_mut(subscription.peer) {
-                subscriber.slots[usize::from(subscription.slot)].live = false;
-                self.counters.gauges.subscribed(uplink.kind, -1);
-            }
+            self.set_live(subscription.peer, usize::from(subscription.slot), false);
         }
         self.counters.gauges.published(uplink.kind, -1);
         self.emit(key, PeerEvent::TrackRemoved { mid: mid.to_string(), kind: uplink.kind });
@@ -112,10 +115,8 @@ impl Engine {
         if self.sessions[key].subscribe == Subscribe::Auto {
             self.offer_slots(key, &wanted);
         }
-        let bindings = self.bindings(key);
-        if bindings != before {
-            let slots = self.slot_infos(&bindings);
-            self.emit(key, PeerEvent::Slots(slots));
+        if self.bindings(key) != before {
+            self.tell_slots(key);
         }
         if let Some(sdp) = self.sessions[key].negotiation.create_offer() {
             self.emit(key, PeerEvent::Offer { sdp });
@@ -252,23 +253,20 @@ impl Engine {
         let Some(source) = slot.source() else { return };
         let Some(track) = self.rooms[room].router.tracks.get_mut(source.track) else { return };
         track.subscribe(Subscription { peer: key, slot: index as u16 });
-        slot.live = true;
         slot.restart();
         let kind = slot.kind;
-        self.counters.gauges.subscribed(kind, 1);
+        self.set_live(key, index, true);
         if kind == MediaKind::Video {
             self.want_keyframe(now, key, index);
         }
     }
 
     fn detach(&mut self, key: PeerKey, index: usize) {
-        let session = &mut self.sessions[key];
-        let room = session.room;
-        let slot = &mut session.slots[index];
-        if !std::mem::replace(&mut slot.live, false) {
+        if !self.set_live(key, index, false) {
             return;
         }
-        self.counters.gauges.subscribed(slot.kind, -1);
+        let session = &self.sessions[key];
+        let (room, slot) = (session.room, &session.slots[index]);
         if let Some(source) = slot.source()
             && let Some(track) = self.rooms[room].router.tracks.get_mut(source.track)
         {
@@ -276,9 +274,26 @@ impl Engine {
         }
     }
 
+    /// Notes that the router now sends, or no longer sends, to a slot. Returns whether it did before.
+    fn set_live(&mut self, key: PeerKey, index: usize, live: bool) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let receives = |session: &Session| session.slots.iter().any(|slot| slot.live);
+        let received = receives(session);
+        let was_live = std::mem::replace(&mut session.slots[index].live, live);
+        let gauges = &mut self.counters.gauges;
+        gauges.subscribed(session.slots[index].kind, i64::from(live) - i64::from(was_live));
+        gauges.subscribers = gauges.subscribers + u64::from(receives(session)) - u64::from(received);
+        was_live
+    }
+
     fn bindings(&self, key: PeerKey) -> Vec<(Mid, MediaKind, Option<PeerKey>)> {
         let slots = self.sessions[key].slots.iter();
         slots.map(|slot| (slot.mid, slot.kind, slot.source().map(|source| source.publisher))).collect()
+    }
+
+    pub(super) fn tell_slots(&mut self, key: PeerKey) {
+        let slots = self.slot_infos(&self.bindings(key));
+        self.emit(key, PeerEvent::Slots(slots));
     }
 
     fn slot_infos(&self, bindings: &[(Mid, MediaKind, Option<PeerKey>)]) -> Vec<SlotInfo> {

@@ -179,6 +179,7 @@ impl Policer {
     }
 
     /// Whether the publisher is being policed.
+    #[cfg(test)]
     pub fn policing(&self) -> bool {
         self.video.is_some()
     }

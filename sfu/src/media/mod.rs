@@ -6,4 +6,5 @@ pub mod codec;
 pub mod history;
 pub mod keyframe;
 pub mod receive;
+#[cfg_attr(not(test), expect(dead_code, reason = "resends and temporal layers build on all of it"))]
 pub mod rewrite;

@@ -13,8 +13,6 @@ use crate::seq::SeqUnwrapper;
 pub struct Receiver {
     /// Packets received.
     pub packets: u64,
-    /// Bytes received. The caller adds them: it knows whether headers count.
-    pub bytes: u64,
     clock_rate: u32,
     unwrapper: SeqUnwrapper,
     /// Added to unwrapped numbers: whole cycles, one more each time the source starts over.
@@ -53,7 +51,6 @@ impl Receiver {
     pub fn new(clock_rate: u32) -> Receiver {
         Receiver {
             packets: 0,
-            bytes: 0,
             clock_rate,
             unwrapper: SeqUnwrapper::default(),
             cycles: 0,
@@ -121,6 +118,7 @@ impl Receiver {
     }
 
     /// Interarrival jitter, RFC 3550 §A.8.
+    #[cfg(test)]
     pub fn jitter(&self) -> Duration {
         let micros = u64::from(self.transit.jitter()) * 1_000_000;
         Duration::from_micros(micros / u64::from(self.clock_rate.max(1)))

@@ -51,11 +51,6 @@ impl Feedback {
         self.chain.bind_local_stream(&stream_info(ssrc, kind));
     }
 
-    /// A stream we no longer send.
-    pub fn unbind_sent(&mut self, ssrc: Ssrc, kind: MediaKind) {
-        self.chain.unbind_local_stream(&stream_info(ssrc, kind));
-    }
-
     /// A stream we receive: its NACKs go out.
     pub fn bind_received(&mut self, ssrc: Ssrc, kind: MediaKind) {
         self.chain.bind_remote_stream(&stream_info(ssrc, kind));

@@ -145,8 +145,13 @@ impl IceLite {
         Ok(Checked { response, new_path, nominated, evicted })
     }
 
-    /// Whether an authenticated request has come on `path` lately: the gate for everything that is
-    /// not STUN.
+    /// Whether checks that name this local ufrag are still ours to answer.
+    pub fn answers_to(&self, ufrag: &str) -> bool {
+        self.local.ufrag == ufrag || self.previous.as_ref().is_some_and(|previous| previous.ufrag == ufrag)
+    }
+
+    /// Whether an authenticated request has come on `path` lately.
+    #[cfg(test)]
     pub fn validated(&self, path: &Path) -> bool {
         self.paths.iter().any(|known| known.path == *path)
     }

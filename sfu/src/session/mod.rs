@@ -18,6 +18,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
+use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
+use rtcp::receiver_report::ReceiverReport;
+use rtcp::sender_report::SenderReport;
+use rtcp::source_description::{SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem};
+use rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 
 use crate::config::Subscribe;
 use crate::counters::{Counters, DropKind};
@@ -35,8 +42,8 @@ use ice::IceLite;
 use negotiate::Negotiation;
 use sent::SentPackets;
 use slot::Slot;
-use srtp::{Inbound, KeyMaterial, Outbound, Profile};
-use uplinks::{Received, Uplinks};
+use srtp::{Inbound, KeyMaterial, Outbound};
+use uplinks::{Received, Uplink, Uplinks};
 
 /// Sender and receiver reports go out once a second: RFC 3550 §6.2 allows more, nobody needs it.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,7 +63,6 @@ pub struct Queued {
 struct Secure {
     inbound: Inbound,
     outbound: Outbound,
-    profile: Profile,
 }
 
 /// What a received compound asks of the engine.
@@ -86,6 +92,10 @@ pub struct Session {
     pub queue: VecDeque<Queued>,
     pub cap: PublishCap,
     pub joined_at: Instant,
+    /// First authenticated check, keys, first media packet either way: how far the join has come.
+    pub checked_at: Option<Instant>,
+    pub secured_at: Option<Instant>,
+    pub flowing: bool,
     /// Told the host that no check has arrived.
     pub warned_unreachable: bool,
     /// In the engine's list of sessions with something to send.
@@ -132,6 +142,9 @@ impl Session {
             queue: VecDeque::new(),
             cap: PublishCap::new(start.cap),
             joined_at: now,
+            checked_at: None,
+            secured_at: None,
+            flowing: false,
             warned_unreachable: false,
             dirty: false,
             scheduled: None,
@@ -150,10 +163,6 @@ impl Session {
         self.secure.is_some()
     }
 
-    pub fn profile(&self) -> Option<Profile> {
-        self.secure.as_ref().map(|secure| secure.profile)
-    }
-
     // ---- datagrams in ------------------------------------------------------------------------------
 
     /// Hands a datagram from a validated path to DTLS. Events follow from [`poll_dtls`](Self::poll_dtls).
@@ -170,10 +179,20 @@ impl Session {
     /// Takes the keys that DTLS exported: media may flow.
     pub fn secure(&mut self, now: Instant, keys: &KeyMaterial) -> Result<(), srtp::SrtpError> {
         let (inbound, outbound) = (Inbound::new(keys)?, Outbound::new(keys)?);
-        self.secure = Some(Secure { inbound, outbound, profile: keys.profile });
+        self.secure = Some(Secure { inbound, outbound });
+        self.secured_at = Some(now);
         self.next_report = Some(now + REPORT_INTERVAL);
         self.cap.announce(now);
         Ok(())
+    }
+
+    /// Media flows for the first time: how long that took since the keys, and since the join.
+    pub fn first_flow(&mut self, now: Instant) -> Option<(Duration, Duration)> {
+        if std::mem::replace(&mut self.flowing, true) {
+            return None;
+        }
+        let since_keys = now.saturating_duration_since(self.secured_at?);
+        Some((since_keys, now.saturating_duration_since(self.joined_at)))
     }
 
     /// Opens and accounts for one SRTP packet.
@@ -211,11 +230,6 @@ impl Session {
     }
 
     fn hear(&mut self, now: Instant, packet: &Rtcp, heard: &mut Vec<Heard>) {
-        use rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
-        use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-        use rtcp::sender_report::SenderReport;
-        use rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
-
         let any = packet.as_any();
         if let Some(pli) = any.downcast_ref::<PictureLossIndication>() {
             self.hear_keyframe_request(pli.media_ssrc, heard);
@@ -248,10 +262,7 @@ impl Session {
     /// Asks the publisher for a keyframe on its section `mid`.
     pub fn request_keyframe(&mut self, now: Instant, mid: Mid, counters: &mut Counters) {
         if let Some(ssrc) = self.uplinks.active_ssrc(mid) {
-            let pli = rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication {
-                sender_ssrc: self.reporter.0,
-                media_ssrc: ssrc.0,
-            };
+            let pli = PictureLossIndication { sender_ssrc: self.reporter.0, media_ssrc: ssrc.0 };
             self.send_rtcp(now, vec![Box::new(pli)], counters);
         }
     }
@@ -266,7 +277,7 @@ impl Session {
             self.next_report = Some(now + REPORT_INTERVAL);
             let reports = self.uplinks.report_blocks(now);
             if !reports.is_empty() {
-                packets.push(Box::new(rtcp::receiver_report::ReceiverReport {
+                packets.push(Box::new(ReceiverReport {
                     ssrc: self.reporter.0,
                     reports,
                     ..Default::default()
@@ -275,20 +286,19 @@ impl Session {
             packets.extend(sender_reports);
         }
         if let Some(bitrate) = self.cap.poll(now) {
-            let ssrcs: Vec<u32> = self.uplinks.media_ssrcs().map(|(ssrc, _)| ssrc.0).collect();
-            packets.push(Box::new(
-                rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate {
+            let ssrcs = self.uplinks.remb_ssrcs();
+            if !ssrcs.is_empty() {
+                packets.push(Box::new(ReceiverEstimatedMaximumBitrate {
                     sender_ssrc: self.reporter.0,
                     bitrate: bitrate.as_bps() as f32,
                     ssrcs,
-                },
-            ));
-        }
-        let media_ssrc = self.uplinks.media_ssrcs().next();
-        if let Some((media_ssrc, _)) = media_ssrc {
-            while let Some(feedback) = self.uplinks.arrivals.poll_feedback(now, media_ssrc) {
-                packets.push(Box::new(feedback));
+                }));
             }
+        }
+        // Transport-wide feedback is about the connection; which of its streams it names does not matter.
+        let named = self.uplinks.media_ssrcs().next().map_or(Ssrc(0), |(ssrc, _)| ssrc);
+        while let Some(feedback) = self.uplinks.arrivals.poll_feedback(now, named) {
+            packets.push(Box::new(feedback));
         }
         if !packets.is_empty() {
             self.send_rtcp(now, packets, counters);
@@ -305,9 +315,6 @@ impl Session {
 
     /// A source description for one outgoing stream: with its sender report, RFC 3550 §6.5.
     pub fn source_description(&self, ssrcs: impl Iterator<Item = Ssrc>) -> Rtcp {
-        use rtcp::source_description::{
-            SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem,
-        };
         let item = SourceDescriptionItem { sdes_type: SdesType::SdesCname, text: self.cname.clone() };
         let chunks =
             ssrcs.map(|ssrc| SourceDescriptionChunk { source: ssrc.0, items: vec![item.clone()] }).collect();
@@ -315,8 +322,6 @@ impl Session {
     }
 
     fn send_rtcp(&mut self, now: Instant, mut packets: Vec<Rtcp>, counters: &mut Counters) {
-        use rtcp::receiver_report::ReceiverReport;
-        use rtcp::sender_report::SenderReport;
         // RFC 3550 §6.1: a compound starts with a report.
         let leads = packets.first().is_some_and(|first| {
             first.as_any().is::<ReceiverReport>() || first.as_any().is::<SenderReport>()
@@ -338,6 +343,11 @@ impl Session {
             self.queue.push_back(queued);
         }
         fits
+    }
+
+    /// Bytes that sealing adds to a packet.
+    pub fn seal_overhead(&self) -> usize {
+        self.secure.as_ref().map_or(0, |secure| secure.outbound.overhead())
     }
 
     /// Rewrites and seals one stored packet into `out`. The sealed length, or why it cannot go.
@@ -366,6 +376,11 @@ impl Session {
     /// The next control datagram, with where it goes.
     pub fn poll_control(&mut self) -> Option<(Path, BytesMut)> {
         self.outbox.pop_front()
+    }
+
+    /// Puts a datagram that could not be sent back in front.
+    pub fn return_control(&mut self, path: Path, datagram: BytesMut) {
+        self.outbox.push_front((path, datagram));
     }
 
     pub fn has_output(&self) -> bool {
@@ -438,6 +453,18 @@ impl Session {
 
     pub fn slot_index(&self, mid: Mid) -> Option<usize> {
         self.slots.iter().position(|slot| slot.mid == mid)
+    }
+
+    /// Ends a published section: its streams are forgotten everywhere.
+    pub fn remove_uplink(&mut self, mid: Mid) -> Option<Uplink> {
+        let Session { uplinks, feedback, secure, .. } = self;
+        let kind = uplinks.get(mid)?.kind;
+        uplinks.remove(mid, |ssrc| {
+            feedback.unbind_received(ssrc, kind);
+            if let Some(secure) = secure {
+                secure.inbound.forget(ssrc);
+            }
+        })
     }
 
     /// Tells the chain about the media streams that have shown themselves since.

@@ -50,8 +50,11 @@ struct Plan {
     mid: Option<u8>,
     transport_cc: Option<u8>,
     /// Id by extension; zero where not negotiated.
-    forwarded: [u8; 32],
-    two_byte: bool,
+    forwarded: [u8; Extension::ALL.len()],
+    /// The client takes two-byte headers, RFC 8285 §4.3.
+    may_two_byte: bool,
+    /// Some id or the mid does not fit the one-byte form.
+    needs_two_byte: bool,
 }
 
 /// Where the parts of a packet just written lie.
@@ -92,11 +95,9 @@ impl Slot {
     pub fn update(&mut self, negotiated: &negotiate::Downlink) {
         self.agreed = negotiated.agreed && negotiated.active;
         let ids = &negotiated.extensions;
-        let mut forwarded = [0; 32];
-        for kind in Extension::ALL {
-            if let Some(id) = ids.id_of(kind) {
-                forwarded[kind as usize] = id;
-            }
+        let mut forwarded = [0; Extension::ALL.len()];
+        for (kind, id) in ids.iter() {
+            forwarded[kind as usize] = id;
         }
         self.plan = Plan {
             codecs: negotiated.codecs.clone(),
@@ -104,7 +105,8 @@ impl Slot {
             mid: ids.id_of(Extension::Mid),
             transport_cc: ids.id_of(Extension::TransportCc),
             forwarded,
-            two_byte: false,
+            may_two_byte: ids.two_byte(),
+            needs_two_byte: forwarded.iter().any(|id| *id > 14) || self.mid.as_bytes().len() > 16,
         };
         self.choose_pt();
     }
@@ -134,11 +136,6 @@ impl Slot {
         self.agreed && self.source.is_some() && self.plan.pt.is_some()
     }
 
-    /// The codec is what keeps a bound slot from being ready.
-    pub fn lacks_codec(&self) -> bool {
-        self.agreed && self.source.is_some() && self.plan.pt.is_none()
-    }
-
     /// Whether the packet may be queued, or the slot still waits for a keyframe.
     pub fn admits(&mut self, meta: &PacketMeta) -> bool {
         self.waiting &= !meta.keyframe;
@@ -163,9 +160,11 @@ impl Slot {
         let source = SourcePacket { seq: meta.seq, timestamp: meta.timestamp, picture };
         let rewritten = self.rewriter.rewrite(now, &source)?;
         let plan = &self.plan;
+        let is_long = |(_, value): (Extension, &[u8])| !(1..=16).contains(&value.len());
+        let two_byte = plan.may_two_byte && (plan.needs_two_byte || Carried::iter(stored.aux).any(is_long));
         let seq = rewritten.seq as u16;
         let mut header =
-            HeaderWriter::new(out, meta.marker, plan.pt?, seq, rewritten.timestamp, self.ssrc, plan.two_byte);
+            HeaderWriter::new(out, meta.marker, plan.pt?, seq, rewritten.timestamp, self.ssrc, two_byte);
         if let Some(id) = plan.mid {
             header.element(id, self.mid.as_bytes());
         }

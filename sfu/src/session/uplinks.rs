@@ -1,5 +1,6 @@
 //! What one peer publishes: its media sections, the streams that feed them, and their accounts.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::counters::{Counters, DropKind, Transmission};
@@ -21,6 +22,9 @@ use crate::wire::vp8::Vp8Descriptor;
 /// for simulcast.
 const MAX_STREAMS: usize = 64;
 
+/// SSRCs of removed sections that are remembered.
+const MAX_RETIRED: usize = 256;
+
 /// Unannounced SSRCs per second that we try to authenticate, to learn them by their MID. The rest are
 /// refused before any cryptography.
 const PROBES_PER_SECOND: u32 = 16;
@@ -40,8 +44,8 @@ pub struct Uplink {
     pub kind: MediaKind,
     pub codecs: Vec<CodecBinding>,
     pub extensions: ExtensionMap,
+    /// The client takes REMB on it.
     pub remb: bool,
-    pub twcc: bool,
     /// Where the router keeps it; given at publication.
     pub track: TrackKey,
     /// The SSRC whose media is being forwarded.
@@ -127,6 +131,9 @@ pub struct Uplinks {
     pub arrivals: Arrivals,
     pub policer: Policer,
     pub carried: Carried,
+    /// SSRCs of removed sections. Their replay windows are gone with them, so they are not learnt again
+    /// unless a description announces them.
+    retired: VecDeque<Ssrc>,
     probes: (Option<Instant>, u32),
 }
 
@@ -138,6 +145,7 @@ impl Uplinks {
             arrivals: Arrivals::new(reporter),
             policer: Policer::new(cap),
             carried: Carried::default(),
+            retired: VecDeque::new(),
             probes: (None, 0),
         }
     }
@@ -158,7 +166,6 @@ impl Uplinks {
             codecs: negotiated.codecs.clone(),
             extensions: negotiated.extensions.clone(),
             remb: negotiated.remb,
-            twcc: negotiated.twcc,
             track,
             active: None,
         });
@@ -174,11 +181,24 @@ impl Uplinks {
         }
     }
 
-    /// Removes a section and its streams.
-    pub fn remove(&mut self, mid: Mid) -> Option<Uplink> {
-        self.streams.retain(|stream| stream.mid != mid);
+    /// Removes a section and its streams, whose SSRCs go to `forget`.
+    pub fn remove(&mut self, mid: Mid, mut forget: impl FnMut(Ssrc)) -> Option<Uplink> {
+        let gone = self.streams.extract_if(.., |stream| stream.mid == mid);
+        for stream in gone {
+            self.retired.push_back(stream.ssrc);
+            forget(stream.ssrc);
+        }
+        let excess = self.retired.len().saturating_sub(MAX_RETIRED);
+        self.retired.drain(..excess);
         let at = self.uplinks.iter().position(|uplink| uplink.mid == mid)?;
         Some(self.uplinks.remove(at))
+    }
+
+    /// The media streams a REMB is about: those of sections that take it.
+    pub fn remb_ssrcs(&self) -> Vec<u32> {
+        let takes = |mid| self.get(mid).is_some_and(|uplink| uplink.remb);
+        let media = self.streams.iter().filter(|stream| stream.role == Role::Media && stream.proven);
+        media.filter(|stream| takes(stream.mid)).map(|stream| stream.ssrc.0).collect()
     }
 
     /// The SSRCs of media streams, for feedback about them.
@@ -340,6 +360,9 @@ impl Uplinks {
     /// Binds an authentic but unannounced stream to the section its MID names (RFC 8843 §9.2), or, when it
     /// carries no MID, to the only section that knows its payload type.
     fn adopt(&mut self, header: &RtpHeader, plain: &[u8]) -> Option<usize> {
+        if self.retired.contains(&header.ssrc) {
+            return None;
+        }
         let knows_pt = |uplink: &&Uplink| {
             uplink.codecs.iter().any(|codec| codec.pt == header.pt || codec.rtx == Some(header.pt))
         };

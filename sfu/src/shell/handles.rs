@@ -137,6 +137,12 @@ impl Peer {
         done.await.map_err(|_| NegotiateError::Gone)?
     }
 
+    /// Asks for what a [`PeerEvent::Lagged`] host may have missed: the slots come again, and so does an
+    /// offer that is still unanswered (a fresh one, which replaces it).
+    pub fn resync(&self) {
+        let _ = self.send(Command::Resync { peer: self.shared.id });
+    }
+
     /// Caps what this peer publishes, all its tracks together. Browsers obey within half a second
     /// (REMB); a publisher that stays more than 20 % over for 3 s has its video dropped down to the cap,
     /// audio never. `None` lifts the cap.

@@ -45,7 +45,7 @@ impl Socket {
             // A wildcard v6 socket serves v4 too, in mapped form.
             socket.set_only_v6(false)?;
         }
-        // What the kernel grants is enough to start with; docs/deploy.md says how to grant more.
+        // What the kernel grants is enough to start with.
         let _ = socket.set_recv_buffer_size(BUFFER);
         let _ = socket.set_send_buffer_size(BUFFER);
         socket.set_nonblocking(true)?;

@@ -24,6 +24,9 @@ use crate::units::Bitrate;
 /// System calls per turn before timers and commands get their say.
 const RECEIVES_PER_TURN: usize = 4;
 
+/// Timers served per turn: more than fall due at once, and a bound should one fall due again and again.
+const TIMEOUTS_PER_TURN: usize = 4096;
+
 /// How often the event loop's punctuality is measured, and counters are published at the latest.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
@@ -47,6 +50,9 @@ pub enum Command {
         peer: PeerId,
         sdp: String,
         reply: Reply<Result<(), NegotiateError>>,
+    },
+    Resync {
+        peer: PeerId,
     },
     SetPublishCap {
         peer: PeerId,
@@ -255,6 +261,9 @@ impl Worker {
                 self.guarded(|engine| engine.set_publish_cap(now, peer, cap));
                 let _ = reply.send(());
             }
+            Command::Resync { peer } => {
+                self.guarded(|engine| engine.resync(now, peer));
+            }
             Command::Leave { peer } => {
                 self.guarded(|engine| engine.leave(now, peer));
             }
@@ -266,7 +275,11 @@ impl Worker {
 
     fn keep_time(&mut self) {
         let now = clock::now();
-        while self.guarded(|engine| engine.handle_timeout(now)).unwrap_or(true) {}
+        for _ in 0..TIMEOUTS_PER_TURN {
+            if self.guarded(|engine| engine.handle_timeout(now)) == Some(false) {
+                break;
+            }
+        }
         if now >= self.heartbeat {
             self.account.lag(now.saturating_duration_since(self.heartbeat));
             self.heartbeat = now + HEARTBEAT;

@@ -22,7 +22,8 @@ pub use error::{AnswerError, OfferError};
 pub(crate) use extension::{Extension, ExtensionMap};
 pub(crate) use local::LocalDescription;
 #[allow(unused_imports)]
-pub(crate) use section::{Downlink, Origin, Rejection, Uplink};
+pub use section::Rejection;
+pub(crate) use section::{Downlink, Origin, Uplink};
 
 use crate::ids::{MediaKind, Mid, Ssrc};
 use local::Writing;
@@ -102,6 +103,7 @@ impl Negotiation {
     }
 
     /// The peer's last description came with new ICE credentials (RFC 8839 §4.4.1.1.1).
+    #[cfg(test)]
     pub fn remote_restarted(&self) -> bool {
         self.agreed.restarted
     }

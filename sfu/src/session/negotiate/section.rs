@@ -56,7 +56,7 @@ pub(crate) enum Origin {
 /// Why nothing flows on an m-line that somebody wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub(crate) enum Rejection {
+pub enum Rejection {
     /// We forward none of its codecs.
     NoCodec,
     /// Data channels are not served yet.
