@@ -68,7 +68,11 @@ fn run(name: &str, server: &Example, swarm: &mut Swarm) -> Report {
     let all_connected = |clients: &[LoadClient]| clients.iter().all(LoadClient::is_connected);
     match swarm.run_until(PATIENCE, all_connected) {
         Ok(true) => {}
-        other => panic!("{other:?}: {:?} connected\n{}", swarm.clients.iter().map(LoadClient::is_connected).collect::<Vec<_>>(), counted(server)),
+        other => panic!(
+            "{other:?}: {:?} connected\n{}",
+            swarm.clients.iter().map(LoadClient::is_connected).collect::<Vec<_>>(),
+            counted(server)
+        ),
     }
 
     let dropped = |swarm: &Swarm| {
@@ -102,7 +106,8 @@ fn run(name: &str, server: &Example, swarm: &mut Swarm) -> Report {
 
 /// What has been counted at all.
 fn counted(server: &Example) -> String {
-    let text = http::get(&server.url("/metrics")).map_or_else(|error| error.to_string(), |response| response.body);
+    let text =
+        http::get(&server.url("/metrics")).map_or_else(|error| error.to_string(), |response| response.body);
     let lines = text.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0"));
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -123,7 +128,12 @@ fn assert_metrics(server: &Example, report: &Report) {
         let scraped =
             ["audio", "video"].map(|kind| (kind, packets("ingress", kind), packets("egress", kind)));
         if scraped == expected || clock::now() >= deadline {
-            assert_eq!(scraped, expected, "kind, ingress = published, egress = Σ received\n{}", counted(server));
+            assert_eq!(
+                scraped,
+                expected,
+                "kind, ingress = published, egress = Σ received\n{}",
+                counted(server)
+            );
             assert_eq!(scrape::sum(&text, "sfu_dropped_packets_total", &[("direction", "out")]), 0);
             return;
         }
