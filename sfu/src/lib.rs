@@ -82,6 +82,10 @@ mod shell;
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub mod axum;
 
+#[cfg(feature = "webrtc")]
+#[cfg_attr(docsrs, doc(cfg(feature = "webrtc")))]
+pub mod webrtc;
+
 pub use config::{Announce, Config, Limits, PeerConfig, Subscribe, TrackFilter};
 pub use drop::{DropReason, FilterReason};
 pub use error::{AnswerError, JoinError, NegotiateError, OfferError, RoomError, StartError};

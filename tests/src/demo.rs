@@ -1,7 +1,6 @@
 //! The demo example as a child process.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::browser::{BrowserError, Process, namespace};
+use crate::example;
 
 /// A running demo server, in the namespace of the test. Dropping it asks it to leave (SIGTERM).
 pub struct Demo {
@@ -27,15 +27,7 @@ impl Demo {
             return;
         }
         BUILT.get_or_init(|| {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-            let (target, profile) = target();
-            let mut command = Command::new(cargo);
-            command.current_dir(env!("CARGO_MANIFEST_DIR"));
-            // The whole workspace, so that features unify as they did for `cargo test` and nothing is built twice.
-            command.args(["build", "--quiet", "--workspace", "--example", "demo", "--profile", &profile]);
-            command.arg("--target-dir").arg(target);
-            let status = command.status().expect("cargo runs: it started us");
-            assert!(status.success(), "the demo does not build: {status}");
+            example::build(&["demo"]);
         });
     }
 
@@ -71,22 +63,7 @@ fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os(OVERRULE) {
         return path.into();
     }
-    let test = std::env::current_exe().expect("the path of this test binary");
-    profile_folder(&test).join("examples/demo")
-}
-
-/// The target folder and the profile this test was built for.
-fn target() -> (PathBuf, String) {
-    let test = std::env::current_exe().expect("the path of this test binary");
-    let folder = profile_folder(&test);
-    let name = folder.file_name().expect("a profile folder has a name").to_string_lossy();
-    let profile = if name == "debug" { "dev".to_owned() } else { name.into_owned() };
-    (folder.parent().expect("a profile folder lies in the target folder").to_owned(), profile)
-}
-
-/// `target/<profile>` of `target/<profile>/deps/browsers-<hash>`.
-fn profile_folder(test: &Path) -> &Path {
-    test.ancestors().nth(2).expect("test binaries lie in target/<profile>/deps")
+    example::binary("demo")
 }
 
 async fn is_ready() -> bool {

@@ -8,5 +8,7 @@ mod sfu;
 mod socket;
 mod worker;
 
+#[cfg(feature = "webrtc")]
+pub use events::Events;
 pub use handles::{Peer, Room};
 pub use sfu::Sfu;

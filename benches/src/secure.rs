@@ -1,0 +1,144 @@
+//! DTLS as the active side and SRTP, through `rtc-dtls` and `rtc-srtp`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::BytesMut;
+use rtc_crypto::RTCCryptoProvider;
+use rtc_dtls::config::{ConfigBuilder, ExtendedMasterSecretType};
+use rtc_dtls::crypto::Certificate;
+use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
+use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc_shared::TransportProtocol;
+use rtc_shared::error::Error;
+use rtc_srtp::config::{Config, LABEL_EXTRACTOR_DTLS_SRTP};
+use rtc_srtp::context::Context;
+use rtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
+use rtc_srtp::protection_profile::ProtectionProfile;
+
+/// Who a client is: one certificate for all clients of a process is enough for load.
+#[derive(Clone)]
+pub struct Identity {
+    certificate: Certificate,
+    /// The cryptography behind everything.
+    pub provider: Arc<dyn RTCCryptoProvider>,
+    /// The value of `a=fingerprint`.
+    pub fingerprint: String,
+}
+
+impl Identity {
+    /// A fresh self-signed certificate.
+    pub fn generate() -> Result<Identity, Error> {
+        let crypto = |error| Error::Crypto(format!("{error}"));
+        let provider = rtc_crypto::default_provider().map_err(crypto)?;
+        let certificate = Certificate::generate_self_signed(["load".to_owned()], provider.crypto())?;
+        let hash = digest(&SHA256, &certificate.certificate[0]);
+        let hex: Vec<String> = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+        Ok(Identity { certificate, provider, fingerprint: format!("sha-256 {}", hex.join(":")) })
+    }
+}
+
+/// One client's association with its server.
+pub struct Secure {
+    endpoint: Endpoint,
+    provider: Arc<dyn RTCCryptoProvider>,
+    contexts: Option<(Context, Context)>,
+}
+
+impl Secure {
+    /// Begins the handshake; the server must own a certificate of this SHA-256 hash.
+    pub fn connect(now: Instant, identity: &Identity, fingerprint: Vec<u8>) -> Result<Secure, Error> {
+        let verify = move |chain: &[Vec<u8>], _: &[_]| {
+            let same =
+                chain.first().is_some_and(|der| digest(&SHA256, der).as_ref() == fingerprint.as_slice());
+            if same { Ok(()) } else { Err(Error::Other("the certificate is not the announced one".into())) }
+        };
+        let config = ConfigBuilder::default()
+            .with_crypto_provider(identity.provider.clone())
+            .with_certificates(vec![identity.certificate.clone()])
+            .with_srtp_protection_profiles(vec![SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm])
+            .with_extended_master_secret(ExtendedMasterSecretType::Require)
+            .with_insecure_skip_verify(true)
+            .with_verify_peer_certificate(Some(Arc::new(verify)))
+            .build(true, Some(SERVER))?;
+        let mut endpoint = Endpoint::new(CLIENT, TransportProtocol::UDP, None);
+        endpoint.connect(now, SERVER, Arc::new(config), None)?;
+        Ok(Secure { endpoint, provider: identity.provider.clone(), contexts: None })
+    }
+
+    /// Whether media can flow.
+    pub fn is_connected(&self) -> bool {
+        self.contexts.is_some()
+    }
+
+    /// Takes a DTLS datagram. False: the server has closed the association.
+    pub fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<bool, Error> {
+        for event in self.endpoint.read(now, SERVER, None, BytesMut::from(datagram))? {
+            match event {
+                EndpointEvent::HandshakeComplete => self.contexts = Some(self.derive()?),
+                EndpointEvent::PeerClosed => return Ok(false),
+                _ => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next datagram of the handshake.
+    pub fn poll_transmit(&mut self) -> Option<BytesMut> {
+        self.endpoint.poll_transmit().map(|transmit| transmit.message)
+    }
+
+    /// When to call [`Secure::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.is_connected() { None } else { self.endpoint.poll_timeout(&SERVER) }
+    }
+
+    /// Repeats what may be lost.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        self.endpoint.handle_timeout(SERVER, now)
+    }
+
+    /// Seals an RTP packet.
+    pub fn seal(&mut self, packet: &[u8]) -> Result<BytesMut, Error> {
+        self.contexts.as_mut().ok_or(Error::ErrConnectionClosed)?.0.encrypt_rtp(packet)
+    }
+
+    /// Opens an SRTP packet.
+    pub fn open(&mut self, packet: &[u8]) -> Result<BytesMut, Error> {
+        self.contexts.as_mut().ok_or(Error::ErrConnectionClosed)?.1.decrypt_rtp(packet)
+    }
+
+    /// Opens an SRTCP compound.
+    pub fn open_rtcp(&mut self, packet: &[u8]) -> Result<BytesMut, Error> {
+        self.contexts.as_mut().ok_or(Error::ErrConnectionClosed)?.1.decrypt_rtcp(packet)
+    }
+
+    fn derive(&self) -> Result<(Context, Context), Error> {
+        let state = self.endpoint.get_connection_state(SERVER).ok_or(Error::ErrConnectionClosed)?;
+        let profile = ProtectionProfile::AeadAes128Gcm;
+        let mut config = Config { profile, ..Config::default() };
+        let material =
+            state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], config.keying_material_len());
+        let material = material.map_err(|error| Error::Other(error.to_string()))?;
+        config.set_session_keys_from_keying_material(material.as_ref(), true)?;
+        let keys = &config.keys;
+        let crypto = self.provider.crypto();
+        let seal =
+            Context::new(&keys.local_master_key, &keys.local_master_salt, profile, None, None, crypto)?;
+        let open = Context::new(
+            &keys.remote_master_key,
+            &keys.remote_master_salt,
+            profile,
+            Some(srtp_replay_protection(1024)),
+            Some(srtcp_replay_protection(1024)),
+            crypto,
+        )?;
+        Ok((seal, open))
+    }
+}
+
+// The library tells associations apart by address; ours has one.
+const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+const CLIENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2);
