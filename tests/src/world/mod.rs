@@ -31,7 +31,8 @@ use std::time::{Duration, Instant};
 
 use sluicegate::DropReason;
 use sluicegate::sans_io::{
-    Counters, Direction, DropKind, Engine, EngineConfig, Identity, Outlet, Path, SendFault, Transmit,
+    Counters, Direction, DropKind, Engine, EngineConfig, Identity, Outlet, Path, SendFault, Transmission,
+    Transmit,
 };
 use sluicegate::{JoinError, MediaKind, NegotiateError, PeerConfig, PeerEvent, PeerId};
 
@@ -296,6 +297,11 @@ impl World {
         self.link(id).loss = Loss::Random(share);
     }
 
+    /// Datagrams that a link has lost so far.
+    pub fn lost(&self, id: LinkId) -> u64 {
+        self.links[id.0].lost
+    }
+
     /// Watches every datagram that is about to arrive.
     pub fn intercept(&mut self, hook: impl FnMut(Instant, &Datagram) -> Verdict + 'static) {
         self.hook = Some(Box::new(hook));
@@ -471,6 +477,12 @@ impl World {
 
     pub fn counters(&self) -> &Counters {
         &self.engine.counters
+    }
+
+    /// Packets the engine has sent again, because somebody asked.
+    pub fn resent(&self) -> u64 {
+        let rtx = self.counters().egress.packets.iter().map(|kind| kind[Transmission::Rtx as usize]);
+        rtx.sum()
     }
 
     /// What was dropped on the way in.

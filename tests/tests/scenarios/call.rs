@@ -1,5 +1,6 @@
 //! Calls: who joins sees and hears everybody, cleanly.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use rtcp::sender_report::SenderReport;
@@ -188,18 +189,20 @@ fn what_reaches_the_engine_reaches_everybody_else() {
         world.run(secs(6));
         *world.link(ada.uplink) = Default::default();
         world.run(secs(1));
-        let (bobs, wims): (Vec<_>, Vec<_>) = (
-            world[bob].sink.from(ada.index, true).map(|seen| seen.content.packet).collect(),
-            world[wim].sink.from(ada.index, true).map(|seen| seen.content.packet).collect(),
-        );
+        // First copies, in order of arrival: a packet that was late may have been asked for as well.
+        let firsts = |me: Seat| -> Vec<u64> {
+            let mut known = HashSet::new();
+            let packets = world[me].sink.from(ada.index, true).map(|seen| seen.content.packet);
+            packets.filter(|packet| known.insert(*packet)).collect()
+        };
+        let (bobs, wims) = (firsts(bob), firsts(wim));
         assert!(bobs.len() > 300, "{}", bobs.len());
-        let common = bobs.iter().position(|packet| Some(packet) == wims.first());
-        let offset = common.unwrap_or(0);
-        let skip = wims.iter().position(|packet| *packet == bobs[offset]).unwrap_or(0);
-        assert_eq!(bobs[offset..], wims[skip..], "both get the same, in the same order");
-        assert!(world[bob].sink.missing() > 10, "the link did lose");
+        let skip = bobs.iter().position(|packet| Some(packet) == wims.first()).expect("both get it");
+        assert_eq!(bobs[skip..], wims, "both get the same, in the same order");
+        assert!(world.lost(ada.uplink) > 10, "the link did lose");
         assert_eq!(world[bob].sink.forged + world[wim].sink.forged, 0);
-        assert_eq!(world[bob].sink.duplicates() + world[wim].sink.duplicates(), 0);
+        let twice = world[bob].sink.duplicates() + world[wim].sink.duplicates();
+        assert!(twice as u64 <= world.resent(), "only what was asked for comes twice");
     }
 }
 
