@@ -21,12 +21,20 @@ use crate::wire::demux::{Protocol, protocol_of};
 use crate::wire::rtp::RtpHeader;
 use crate::wire::stun;
 
+/// A path stays with the peer that authenticated from it until that peer has been silent there so long.
+/// Clients check every 2.5 s (Chromium) to 5 s (RFC 7675).
+const PATH_TENURE: Duration = Duration::from_secs(6);
+
 /// Larger datagrams are none of ours: WebRTC keeps to 1200-1500 bytes.
 const MAX_DATAGRAM: usize = 2048;
 
 impl Engine {
     /// Takes one datagram. `arrived` is when the kernel got it, `now` is when we look at it.
     pub fn handle_datagram(&mut self, now: Instant, arrived: Instant, path: Path, datagram: &mut [u8]) {
+        if path.remote.port() == 0 {
+            // Nobody can be answered there.
+            return self.counters.dropped_in(DropKind::Other, DropReason::Malformed);
+        }
         if datagram.len() > MAX_DATAGRAM {
             return self.counters.dropped_in(DropKind::Other, DropReason::Oversize);
         }
@@ -58,6 +66,12 @@ impl Engine {
             return self.counters.dropped_in(DropKind::Other, DropReason::UnknownPeer);
         };
         self.serving = Serving::Peer(key);
+        if let Some(owner) = self.book.peer_at(&path).filter(|owner| *owner != key)
+            && self.sessions[owner].ice.checked_within(now, &path, PATH_TENURE)
+        {
+            // One address, one peer, as long as that peer speaks from it.
+            return self.counters.dropped_in(DropKind::Other, DropReason::UnknownPeer);
+        }
         let session = &mut self.sessions[key];
         let first = session.ice.last_check().is_none();
         match session.ice.handle_request(now, path, datagram) {
@@ -69,7 +83,7 @@ impl Engine {
                 if let Some(evicted) = checked.evicted {
                     self.book.remove_path(&evicted, key);
                 }
-                if checked.new_path {
+                if checked.new_path || self.book.peer_at(&path) != Some(key) {
                     self.book.add_path(path, key);
                 }
                 if first {
@@ -167,7 +181,8 @@ impl Engine {
     pub(super) fn want_keyframe(&mut self, now: Instant, key: PeerKey, slot: usize) {
         let session = &self.sessions[key];
         let room = session.room;
-        let Some(source) = session.slots.get(slot).and_then(|slot| slot.source()) else { return };
+        let live = session.slots.get(slot).filter(|slot| slot.live);
+        let Some(source) = live.and_then(|slot| slot.source()) else { return };
         let Some(track) = self.rooms[room].router.tracks.get_mut(source.track) else { return };
         self.counters.keyframe_request(match track.keyframes.want() {
             Want::Fresh => RequestOutcome::Forwarded,

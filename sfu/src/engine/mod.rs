@@ -62,6 +62,8 @@ pub struct EngineConfig {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Serving {
     Nobody,
+    /// Somebody who is not in yet: nothing to take back.
+    Newcomer,
     Peer(PeerKey),
     Room(RoomKey),
 }
@@ -82,6 +84,8 @@ pub struct Engine {
     /// What this engine has done. Cumulative.
     pub counters: Counters,
     serving: Serving,
+    /// Everybody in sight is leaving: nobody needs to hear of the others.
+    closing: bool,
     slab: flush::Slab,
     random: SystemRandom,
 }
@@ -121,6 +125,7 @@ impl Engine {
             events: VecDeque::new(),
             counters: Counters::default(),
             serving: Serving::Nobody,
+            closing: false,
             slab: flush::Slab::default(),
             random: SystemRandom::new(),
         }
@@ -137,7 +142,9 @@ impl Engine {
         config: PeerConfig,
         offer: &str,
     ) -> Result<(PeerId, String), JoinError> {
+        self.serving = Serving::Newcomer;
         let result = self.admit(now, room, config, offer);
+        self.serving = Serving::Nobody;
         match &result {
             Ok(_) => {}
             Err(JoinError::Offer(_)) => self.counters.joined(JoinOutcome::Negotiation),
@@ -195,6 +202,7 @@ impl Engine {
                 },
             ))
         });
+        self.serving = Serving::Peer(key);
         self.book.add_ufrag(&credentials.ufrag, key);
         self.greet(room_key, key);
         self.rooms[room_key].router.enter(key);
@@ -207,41 +215,71 @@ impl Engine {
     /// Answers a renegotiation by the client.
     pub fn offer(&mut self, now: Instant, peer: PeerId, sdp: &str) -> Result<String, NegotiateError> {
         let key = self.live(peer).ok_or(NegotiateError::Gone)?;
-        if self.sessions[key].negotiation.is_restart(sdp) {
-            self.restart_ice(key);
+        self.serve(key, |engine| engine.renegotiate(now, key, sdp))
+    }
+
+    fn renegotiate(&mut self, now: Instant, key: PeerKey, sdp: &str) -> Result<String, NegotiateError> {
+        let restart = self.sessions[key].negotiation.is_restart(sdp).then(|| self.fresh_credentials());
+        let described = restart.as_ref().map(|credentials| self.local_description(credentials));
+        let session = &mut self.sessions[key];
+        let before = described.map(|local| session.negotiation.replace_local(local));
+        let answer = match session.negotiation.handle_offer(sdp) {
+            Ok(answer) => answer,
+            Err(error) => {
+                if let Some(before) = before {
+                    session.negotiation.replace_local(before);
+                }
+                return Err(error.into());
+            }
+        };
+        if let Some(credentials) = restart {
+            self.restart_ice(key, credentials);
         }
         let session = &mut self.sessions[key];
-        let room = session.room;
-        let answer = session.negotiation.handle_offer(sdp)?;
         if let Some(remote) = session.negotiation.remote() {
             session.ice.set_remote(&remote.ufrag);
         }
-        self.sync_media(now, key);
-        self.resubscribe(now, room);
-        self.reschedule(key);
+        self.sync_and_resubscribe(now, key);
         Ok(answer)
     }
 
     /// Takes the client's answer to an engine offer.
     pub fn answer(&mut self, now: Instant, peer: PeerId, sdp: &str) -> Result<(), NegotiateError> {
         let key = self.live(peer).ok_or(NegotiateError::Gone)?;
-        let session = &mut self.sessions[key];
-        let room = session.room;
-        session.negotiation.handle_answer(sdp)?;
-        self.sync_media(now, key);
-        self.resubscribe_peer(now, room, key);
+        self.serve(key, |engine| {
+            engine.sessions[key].negotiation.handle_answer(sdp)?;
+            engine.sync_and_resubscribe(now, key);
+            Ok(())
+        })
+    }
+
+    /// Acts on what has just been negotiated. Others are concerned only if what the peer publishes changed.
+    fn sync_and_resubscribe(&mut self, now: Instant, key: PeerKey) {
+        let room = self.sessions[key].room;
+        match self.sync_media(now, key) {
+            true => self.resubscribe(now, room),
+            false => self.resubscribe_peer(now, room, key),
+        }
         self.reschedule(key);
-        Ok(())
+    }
+
+    /// Does something for a peer; should it panic, the peer pays.
+    fn serve<T>(&mut self, key: PeerKey, act: impl FnOnce(&mut Self) -> T) -> T {
+        self.serving = Serving::Peer(key);
+        let result = act(self);
+        self.serving = Serving::Nobody;
+        result
     }
 
     /// Tells the host again what it may have missed: the slots, and the offer if one is pending or due.
     pub fn resync(&mut self, now: Instant, peer: PeerId) {
-        if let Some(key) = self.live(peer) {
-            self.sessions[key].negotiation.rollback();
-            self.tell_slots(key);
-            let room = self.sessions[key].room;
-            self.resubscribe_peer(now, room, key);
-        }
+        let Some(key) = self.live(peer) else { return };
+        self.serve(key, |engine| {
+            engine.sessions[key].negotiation.rollback();
+            engine.tell_slots(key);
+            let room = engine.sessions[key].room;
+            engine.resubscribe_peer(now, room, key);
+        });
     }
 
     /// Caps what the peer publishes, all its tracks together. `None` lifts the cap.
@@ -264,6 +302,7 @@ impl Engine {
 
     /// Lets everybody go.
     pub fn shutdown(&mut self, now: Instant) {
+        self.closing = true;
         let keys: Vec<PeerKey> = self.sessions.keys().collect();
         for key in keys {
             self.remove(now, key, LeaveReason::Shutdown);
@@ -369,10 +408,9 @@ impl Engine {
         let mut next: Option<Instant> = None;
         for track in room.router.tracks.values_mut() {
             let Publication { publisher, mid, .. } = track.publication;
-            // A publisher that has not connected is asked when it has; until then nothing is due.
-            let Some(session) = sessions.get_mut(publisher).filter(|session| session.is_connected()) else {
-                continue;
-            };
+            // A publisher that does not send yet is asked when it does; until then nothing is due.
+            let sends = |session: &&mut Box<Session>| session.uplinks.active_ssrc(mid).is_some();
+            let Some(session) = sessions.get_mut(publisher).filter(sends) else { continue };
             if track.keyframes.poll(now, PUBLISHER_RTT) {
                 session.request_keyframe(now, mid, counters);
                 flush::mark_dirty(dirty, session, publisher);
@@ -394,17 +432,34 @@ impl Engine {
                 PanicScope::Peer
             }
             Serving::Room(key) if self.rooms.contains_key(key) => {
+                self.closing = true;
                 for peer in self.rooms[key].router.peers.clone() {
                     self.remove(now, peer, LeaveReason::Internal);
                 }
+                self.closing = false;
                 self.counters.panic(PanicScope::Room);
                 PanicScope::Room
+            }
+            Serving::Newcomer => {
+                self.counters.panic(PanicScope::Peer);
+                PanicScope::Peer
             }
             _ => {
                 self.counters.panic(PanicScope::Worker);
                 PanicScope::Worker
             }
         }
+    }
+
+    /// An engine that is not to be trusted any more begins anew, without its peers: their keys are spent, so
+    /// that handles to them never reach a successor. Its totals go on.
+    pub fn begin_anew(self) -> Engine {
+        let Engine { config, mut sessions, counters, .. } = self;
+        sessions.clear();
+        let mut engine = Engine::new(config);
+        engine.sessions = sessions;
+        engine.counters = counters.carried_over();
+        engine
     }
 
     // ---- inner workings ----------------------------------------------------------------------------
@@ -485,6 +540,9 @@ impl Engine {
             }
             return;
         }
+        if self.closing {
+            return;
+        }
         for other in room.router.peers.clone() {
             self.emit(other, PeerEvent::PeerLeft(info.clone()));
         }
@@ -519,14 +577,11 @@ impl Engine {
         }
     }
 
-    /// The client's offer restarts ICE (RFC 8445 §9): our answer needs new credentials. The paths in use
-    /// serve until the client's new ones validate.
-    fn restart_ice(&mut self, key: PeerKey) {
-        let credentials = self.fresh_credentials();
+    /// The client's offer restarted ICE (RFC 8445 §9), and our answer told it these credentials. The paths
+    /// in use serve until the client's new ones validate.
+    fn restart_ice(&mut self, key: PeerKey, credentials: Credentials) {
         self.book.add_ufrag(&credentials.ufrag, key);
-        let local = self.local_description(&credentials);
         let session = &mut self.sessions[key];
-        session.negotiation.set_local(local);
         session.ice.restart(credentials);
         self.book.retain_ufrags(key, |ufrag| session.ice.answers_to(ufrag));
     }

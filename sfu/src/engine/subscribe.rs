@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Engine, flush};
 use crate::config::Subscribe;
-use crate::event::{PeerEvent, PeerInfo, SlotInfo};
+use crate::event::{PeerEvent, PeerInfo, Rejection, SlotInfo};
 use crate::ids::{MediaKind, Mid, PeerKey, RoomKey, TrackKey};
 use crate::media::codec::Codec;
 use crate::router::{Publication, Subscription};
@@ -29,20 +29,22 @@ impl Wanted {
 
 impl Engine {
     /// Brings a peer's tracks and slots in line with what has just been negotiated.
-    pub(super) fn sync_media(&mut self, now: Instant, key: PeerKey) {
+    /// Returns whether what it publishes changed.
+    pub(super) fn sync_media(&mut self, now: Instant, key: PeerKey) -> bool {
         for (mid, reason) in self.sessions[key].negotiation.rejected().to_vec() {
             self.emit(key, PeerEvent::LineRejected { mid: mid.to_string(), reason });
         }
-        self.sync_uplinks(key);
+        let changed = self.sync_uplinks(key);
         let Engine { sessions, random, .. } = self;
         let session = &mut sessions[key];
         let random = &*random;
         session.sync_slots(|| super::random_u32(random));
         self.settle(now, key);
+        changed
     }
 
     /// Publishes what the peer newly sends, withdraws what it no longer does.
-    fn sync_uplinks(&mut self, key: PeerKey) {
+    fn sync_uplinks(&mut self, key: PeerKey) -> bool {
         let session = &mut self.sessions[key];
         let negotiated: Vec<_> = session.negotiation.uplinks().cloned().collect();
         let gone: Vec<Mid> = session
@@ -51,6 +53,7 @@ impl Engine {
             .map(|uplink| uplink.mid)
             .filter(|mid| negotiated.iter().all(|uplink| uplink.mid != *mid))
             .collect();
+        let mut changed = !gone.is_empty();
         for mid in gone {
             self.withdraw(key, mid);
         }
@@ -62,8 +65,11 @@ impl Engine {
             }
             let Some(binding) = uplink.codecs.first() else { continue };
             if session.uplinks.iter().count() >= self.config.limits.tracks_per_peer {
+                let (mid, reason) = (uplink.mid.to_string(), Rejection::TooMany);
+                self.emit(key, PeerEvent::LineRejected { mid, reason });
                 continue;
             }
+            changed = true;
             let publication =
                 Publication { publisher: key, mid: uplink.mid, kind: uplink.kind, codec: binding.codec };
             let track = self.rooms[session.room].router.publish(publication);
@@ -72,6 +78,7 @@ impl Engine {
             self.counters.gauges.published(uplink.kind, 1);
             self.emit(key, PeerEvent::TrackAdded { mid: uplink.mid.to_string(), kind: uplink.kind });
         }
+        changed
     }
 
     /// Ends one published track.
@@ -151,7 +158,7 @@ impl Engine {
         let slots_of = |kind| -> Vec<usize> {
             let slots = session.slots.iter().enumerate();
             slots
-                .filter(|(_, slot)| slot.origin == Origin::Client && slot.kind == kind)
+                .filter(|(_, slot)| slot.origin == Origin::Client && slot.kind == kind && slot.agreed)
                 .map(|(index, _)| index)
                 .collect()
         };
@@ -184,7 +191,7 @@ impl Engine {
         let seated: Vec<TrackKey> = session
             .slots
             .iter()
-            .filter(|slot| slot.origin == Origin::Client)
+            .filter(|slot| slot.origin == Origin::Client && slot.agreed)
             .filter_map(|slot| Some(slot.source()?.track))
             .collect();
         let (kept, gone): (Vec<_>, Vec<_>) = session.offered.iter().copied().partition(|(_, track)| {

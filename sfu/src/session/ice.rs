@@ -105,7 +105,8 @@ impl IceLite {
     /// new ones; then the old paths age out.
     pub fn restart(&mut self, local: Credentials) {
         let old = std::mem::replace(&mut self.local, Generation::new(local));
-        self.previous = Some(old);
+        // If the peer never used the last ones, it is still on those before.
+        self.previous.get_or_insert(old);
     }
 
     /// Answers a Binding request.
@@ -143,6 +144,12 @@ impl IceLite {
             self.selected = Some(path);
         }
         Ok(Checked { response, new_path, nominated, evicted })
+    }
+
+    /// Whether an authenticated request has come on `path` within the last `span`.
+    pub fn checked_within(&self, now: Instant, path: &Path, span: Duration) -> bool {
+        let known = self.paths.iter().find(|known| known.path == *path);
+        known.is_some_and(|known| now < known.checked_at + span)
     }
 
     /// Whether checks that name this local ufrag are still ours to answer.

@@ -549,8 +549,10 @@ impl Session {
     pub fn remove_uplink(&mut self, mid: Mid) -> Option<Uplink> {
         let Session { uplinks, feedback, secure, .. } = self;
         let kind = uplinks.get(mid)?.kind;
-        uplinks.remove(mid, |ssrc| {
+        for (ssrc, _) in uplinks.media_ssrcs_of(mid) {
             feedback.unbind_received(ssrc, kind);
+        }
+        uplinks.remove(mid, |ssrc| {
             if let Some(secure) = secure {
                 secure.inbound.forget(ssrc);
             }

@@ -114,6 +114,10 @@ impl Slot {
     /// Takes over what a negotiation settled.
     pub fn update(&mut self, negotiated: &negotiate::Downlink) {
         self.agreed = negotiated.agreed && negotiated.active;
+        if self.repair_ssrc != negotiated.rtx {
+            self.repair_ssrc = negotiated.rtx;
+            self.repair_stream = None;
+        }
         let ids = &negotiated.extensions;
         let mut forwarded = [0; Extension::ALL.len()];
         for (kind, id) in ids.iter() {

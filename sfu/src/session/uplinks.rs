@@ -23,8 +23,11 @@ use crate::wire::vp8::Vp8Descriptor;
 /// for simulcast.
 const MAX_STREAMS: usize = 64;
 
-/// SSRCs of removed sections that are remembered.
-const MAX_RETIRED: usize = 256;
+/// SSRCs of removed sections that are remembered, with their replay windows.
+const MAX_RETIRED: usize = 64;
+
+/// The least time between two changes of the SSRC that feeds a section.
+const SWITCH_SPACING: Duration = Duration::from_millis(500);
 
 /// Unannounced SSRCs per second that we try to authenticate, to learn them by their MID. The rest are
 /// refused before any cryptography.
@@ -53,6 +56,14 @@ pub struct Uplink {
     pub track: TrackKey,
     /// The SSRC whose media is being forwarded.
     active: Option<Ssrc>,
+    switched_at: Option<Instant>,
+}
+
+impl Uplink {
+    /// Another SSRC may take over only once in a while: stragglers of the old one must not take back over.
+    fn may_switch(&self, now: Instant) -> bool {
+        self.switched_at.is_none_or(|at| now >= at + SWITCH_SPACING)
+    }
 }
 
 struct Stream {
@@ -155,8 +166,8 @@ pub struct Uplinks {
     pub arrivals: Arrivals,
     pub policer: Policer,
     pub carried: Carried,
-    /// SSRCs of removed sections. Their replay windows are gone with them, so they are not learnt again
-    /// unless a description announces them.
+    /// SSRCs of removed sections: not taken unless a description announces them again. Their replay windows
+    /// stay for as long, since a client that pauses a section keeps its SSRC.
     retired: VecDeque<Ssrc>,
     probes: (Option<Instant>, u32),
 }
@@ -193,6 +204,7 @@ impl Uplinks {
             nack: negotiated.nack && negotiated.kind == MediaKind::Video,
             track,
             active: None,
+            switched_at: None,
         });
         self.announce(negotiated);
     }
@@ -206,15 +218,12 @@ impl Uplinks {
         }
     }
 
-    /// Removes a section and its streams, whose SSRCs go to `forget`.
+    /// Removes a section and its streams. `forget` is told the SSRCs that left long enough ago.
     pub fn remove(&mut self, mid: Mid, mut forget: impl FnMut(Ssrc)) -> Option<Uplink> {
         let gone = self.streams.extract_if(.., |stream| stream.mid == mid);
-        for stream in gone {
-            self.retired.push_back(stream.ssrc);
-            forget(stream.ssrc);
-        }
+        self.retired.extend(gone.map(|stream| stream.ssrc));
         let excess = self.retired.len().saturating_sub(MAX_RETIRED);
-        self.retired.drain(..excess);
+        self.retired.drain(..excess).for_each(&mut forget);
         let at = self.uplinks.iter().position(|uplink| uplink.mid == mid)?;
         Some(self.uplinks.remove(at))
     }
@@ -232,6 +241,13 @@ impl Uplinks {
             .iter()
             .filter(|stream| stream.role == Role::Media && stream.proven)
             .map(|stream| (stream.ssrc, stream.kind))
+    }
+
+    /// The media streams of one section.
+    pub fn media_ssrcs_of(&self, mid: Mid) -> impl Iterator<Item = (Ssrc, MediaKind)> {
+        let streams =
+            self.streams.iter().filter(move |stream| stream.mid == mid && stream.role == Role::Media);
+        streams.map(|stream| (stream.ssrc, stream.kind))
     }
 
     /// The SSRC whose media feeds the section `mid`: whom to ask for a keyframe.
@@ -272,7 +288,7 @@ impl Uplinks {
         counters: &mut Counters,
     ) -> Result<Outcome, (DropKind, DropReason)> {
         let known = self.find(header.ssrc);
-        if known.is_err() && !self.may_probe(now) {
+        if known.is_err() && (self.retired.contains(&header.ssrc) || !self.may_probe(now)) {
             return Err((DropKind::Other, DropReason::UnknownSsrc));
         }
         let drop_kind = known.map_or(DropKind::Other, |at| self.streams[at].kind.into());
@@ -327,7 +343,10 @@ impl Uplinks {
         let stream = self.streams.iter_mut().find(|stream| stream.ssrc == original.ssrc).ok_or(malformed)?;
         let seq = stream.unwrapper.unwrap(original.seq);
         let restarted = active != Some(original.ssrc);
-        uplink.active = Some(original.ssrc);
+        if restarted && (payload == 0 || verdict == Verdict::Police || !uplink.may_switch(now)) {
+            // A stream takes over with a packet that goes on, or not at all.
+            return Ok(Outcome::Nothing);
+        }
         if restarted {
             stream.nacks.reset();
         }
@@ -342,6 +361,10 @@ impl Uplinks {
             return Err((kind.into(), DropReason::Policed));
         }
         let codec = uplink.codecs.iter().find(|codec| codec.pt == original.pt).ok_or(malformed)?.codec;
+        if restarted {
+            uplink.active = Some(original.ssrc);
+            uplink.switched_at = Some(now);
+        }
         self.carried.collect(&header, plain, &uplink.extensions);
         let bytes = plain.get(original.payload.clone()).ok_or(malformed)?;
         let vp8 = match codec {
@@ -405,6 +428,7 @@ impl Uplinks {
     /// Files the SSRCs that the description announces.
     fn announce(&mut self, negotiated: &negotiate::Uplink) {
         for binding in &negotiated.ssrcs {
+            self.retired.retain(|ssrc| *ssrc != binding.ssrc && Some(*ssrc) != binding.rtx);
             self.insert(
                 binding.ssrc,
                 negotiated.mid,
@@ -422,9 +446,6 @@ impl Uplinks {
     /// Binds an authentic but unannounced stream to the section its MID names (RFC 8843 §9.2), or, when it
     /// carries no MID, to the only section that knows its payload type.
     fn adopt(&mut self, header: &RtpHeader, plain: &[u8]) -> Option<usize> {
-        if self.retired.contains(&header.ssrc) {
-            return None;
-        }
         let knows_pt = |uplink: &&Uplink| {
             uplink.codecs.iter().any(|codec| codec.pt == header.pt || codec.rtx == Some(header.pt))
         };

@@ -207,6 +207,13 @@ impl Negotiation {
         }
     }
 
+    /// As [`set_local`](Self::set_local); gives back what was there.
+    pub fn replace_local(&mut self, local: LocalDescription) -> LocalDescription {
+        let before = self.local.clone();
+        self.set_local(local);
+        before
+    }
+
     /// New credentials or addresses; new credentials make the next description an ICE restart.
     pub fn set_local(&mut self, local: LocalDescription) {
         let ceiling = self.local.publish_ceiling;

@@ -63,6 +63,8 @@ pub enum Rejection {
     DataChannel,
     /// Neither audio nor video over `RTP/SAVPF`.
     UnknownMedia,
+    /// The peer publishes as many tracks as it may.
+    TooMany,
     /// The client does not want to receive on our slot now.
     Declined,
     /// The client has stopped the m-line of our slot for good; the slot is gone.
