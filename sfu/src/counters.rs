@@ -128,6 +128,18 @@ impl Counters {
         self.filtered[kind as usize][reason as usize] += 1;
     }
 
+    /// One copy waits in its subscriber's queue.
+    #[inline]
+    pub fn queued(&mut self, kind: MediaKind) {
+        self.gauges.queued[kind as usize] += 1;
+    }
+
+    /// `n` copies wait no longer: they went, or are booked as dropped.
+    #[inline]
+    pub fn unqueued(&mut self, kind: MediaKind, n: u64) {
+        self.gauges.queued[kind as usize] -= n;
+    }
+
     /// A received packet goes no further.
     #[inline]
     pub fn dropped_in(&mut self, kind: DropKind, reason: DropReason) {

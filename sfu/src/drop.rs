@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum DropReason {
-    /// The plaintext ring had moved on when the packet's turn came.
+    /// The plaintext ring had moved on when the packet's turn came, or the subscriber had left.
     Expired,
     /// A bounded queue was full.
     QueueFull,

@@ -65,7 +65,9 @@ mod wire;
 /// that semver covers.
 #[doc(hidden)]
 pub mod sans_io {
-    pub use crate::counters::Counters;
+    pub use crate::counters::{
+        Counters, Direction, DropKind, EndReason, JoinOutcome, RequestOutcome, SrtpProfile, Transmission,
+    };
     pub use crate::engine::{Engine, EngineConfig, Outlet, SendFault, Transmit};
     pub use crate::path::Path;
     pub use crate::session::dtls::Identity;

@@ -1,6 +1,7 @@
-//! The simulated world, and the real one: stock browsers against the demo.
+//! The simulated world, and the real one: sockets, stock browsers, and the examples as programs.
 
 pub mod browser;
 pub mod demo;
 pub mod example;
 pub mod scrape;
+pub mod world;

@@ -9,7 +9,7 @@ use crate::counters::{Counters, Stage, Transmission};
 use crate::drop::DropReason;
 use crate::ids::{MediaKind, PeerKey};
 use crate::path::Path;
-use crate::session::Session;
+use crate::session::{Queued, Session};
 
 /// One send: datagrams of `segment` bytes back to back, the last of which may be shorter.
 #[derive(Clone, Copy, Debug)]
@@ -74,12 +74,20 @@ struct Run {
 struct Tally {
     packets: [u64; 2],
     bytes: [u64; 2],
+    /// Repairs; only video has them.
+    repairs: u64,
+    repair_bytes: u64,
     /// Arrival of the oldest packet: the whole run is booked with its latency.
     oldest: [Option<Instant>; 2],
 }
 
 impl Tally {
-    fn add(&mut self, kind: MediaKind, len: usize, arrived: Instant) {
+    fn add(&mut self, kind: MediaKind, queued: &Queued, len: usize, arrived: Instant) {
+        if queued.repair {
+            self.repairs += 1;
+            self.repair_bytes += len as u64;
+            return;
+        }
         let index = usize::from(kind == MediaKind::Video);
         self.packets[index] += 1;
         self.bytes[index] += len as u64;
@@ -181,7 +189,7 @@ impl Engine {
             let kind = session.slots.get(usize::from(queued.slot)).map_or(MediaKind::Video, |slot| slot.kind);
             let stored = router.tracks.get(queued.track).and_then(|track| track.history.get(queued.seq));
             let Some(stored) = stored else {
-                counters.dropped_out(kind.into(), DropReason::Expired, 1);
+                unsent(counters, kind, &queued, DropReason::Expired);
                 continue;
             };
             if slab.run.end + MAX_PACKET > SLAB && !slab.send_run(now, path, outlet, counters) {
@@ -190,10 +198,10 @@ impl Engine {
             }
             let at = slab.run.end;
             let out = &mut slab.bytes[at..at + MAX_PACKET];
-            let len = match session.write_packet(now, queued.slot, &stored, out) {
+            let len = match session.write_packet(now, &queued, &stored, out) {
                 Ok(len) => len,
                 Err(reason) => {
-                    counters.dropped_out(kind.into(), reason, 1);
+                    unsent(counters, kind, &queued, reason);
                     continue;
                 }
             };
@@ -204,7 +212,7 @@ impl Engine {
             let arrived = stored.meta.arrived;
             let flowing = slab.run.takes(len) || slab.send_run(now, path, outlet, counters);
             slab.run.push(at, len);
-            slab.run.tally.add(kind, len - overhead, arrived);
+            slab.run.tally.add(kind, &queued, len - overhead, arrived);
             if !flowing {
                 // The run before it blocked; this packet is sealed and waits behind it.
                 slab.stall_run(path);
@@ -245,7 +253,8 @@ impl Slab {
     }
 
     /// Forgets a run that a fault interrupted.
-    pub fn abandon_run(&mut self) {
+    pub fn abandon_run(&mut self, now: Instant, counters: &mut Counters) {
+        settle(now, counters, &self.run.tally, Err(SendFault::Refused));
         self.run = Run::default();
     }
 
@@ -256,13 +265,25 @@ impl Slab {
     }
 }
 
+/// Books a packet that could not be written. A repair that is not made was never owed.
+fn unsent(counters: &mut Counters, kind: MediaKind, queued: &Queued, reason: DropReason) {
+    if !queued.repair {
+        counters.unqueued(kind, 1);
+        counters.dropped_out(kind.into(), reason, 1);
+    }
+}
+
 /// Books a run that has met its fate.
 fn settle(now: Instant, counters: &mut Counters, tally: &Tally, result: Result<(), SendFault>) {
+    if result.is_ok() && tally.repairs > 0 {
+        counters.egress_run(MediaKind::Video, Transmission::Rtx, tally.repairs, tally.repair_bytes);
+    }
     for (kind, index) in [(MediaKind::Audio, 0), (MediaKind::Video, 1)] {
         let (packets, bytes) = (tally.packets[index], tally.bytes[index]);
         if packets == 0 {
             continue;
         }
+        counters.unqueued(kind, packets);
         match result {
             Ok(()) => {
                 counters.egress_run(kind, Transmission::First, packets, bytes);

@@ -10,11 +10,12 @@ use crate::counters::{
 };
 use crate::drop::{DropReason, FilterReason};
 use crate::event::{CapCause, LeaveReason, PeerEvent};
-use crate::ids::{MediaKind, PeerKey};
+use crate::ids::{MediaKind, PeerKey, TrackKey};
 use crate::media::keyframe::Want;
 use crate::path::Path;
 use crate::session::dtls::{DtlsEvent, DtlsFailure};
 use crate::session::srtp::Profile;
+use crate::session::uplinks::{Outcome, Received};
 use crate::session::{Heard, Queued};
 use crate::wire::demux::{Protocol, protocol_of};
 use crate::wire::rtp::RtpHeader;
@@ -141,6 +142,9 @@ impl Engine {
             };
             return self.counters.dropped_in(kind, reason);
         }
+        if session.has_output() {
+            super::flush::mark_dirty(&mut self.dirty, session, key);
+        }
         for message in heard {
             match message {
                 Heard::KeyframeWanted { slot } => self.want_keyframe(now, key, slot),
@@ -177,9 +181,9 @@ impl Engine {
             return self.counters.dropped_in(DropKind::Other, DropReason::Malformed);
         };
         let session = &mut self.sessions[key];
-        let feedback_was_due = session.uplinks.arrivals.poll_timeout();
         let received = session.handle_rtp(now, arrived, &header, datagram, &mut self.counters);
-        let feedback_is_due = session.uplinks.arrivals.poll_timeout();
+        let due = session.uplinks.poll_timeout();
+        let sooner = due.is_some_and(|due| session.scheduled.is_none_or(|scheduled| due < scheduled));
         if let Some(policing) = session.uplinks.policer.poll_change() {
             let cause = if policing { CapCause::Policing } else { CapCause::Complying };
             let cap = session.cap.get();
@@ -188,13 +192,14 @@ impl Engine {
             }
             self.emit(key, PeerEvent::CapChanged { cap, cause });
         }
-        if feedback_was_due.is_none() && feedback_is_due.is_some() {
+        if sooner {
             self.reschedule(key);
         }
         match received {
             Err((kind, reason)) => self.counters.dropped_in(kind, reason),
-            Ok(None) => {}
-            Ok(Some(received)) => {
+            Ok(Outcome::Nothing) => {}
+            Ok(Outcome::Skip { track, seq }) => self.skip(key, track, seq),
+            Ok(Outcome::Forward(received)) => {
                 if !self.sessions[key].flowing {
                     self.note_flow(now, key);
                 }
@@ -202,6 +207,32 @@ impl Engine {
                     self.restart_track(now, key, &header, &received);
                 }
                 self.forward(now, key, &received, &datagram[received.payload.clone()]);
+                if received.torn && received.kind == MediaKind::Video {
+                    self.mend(now, key, &received);
+                }
+            }
+        }
+    }
+
+    /// A gap too wide to repair: if anybody watches, a keyframe must close it.
+    fn mend(&mut self, now: Instant, publisher: PeerKey, received: &Received) {
+        let room = self.sessions[publisher].room;
+        let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) else { return };
+        if !received.meta.keyframe && !track.subscriptions().is_empty() {
+            track.keyframes.want();
+            self.poll_keyframes(now, room);
+        }
+    }
+
+    /// The publisher spent a sequence number on padding: its subscribers' numbers close up.
+    fn skip(&mut self, publisher: PeerKey, track: TrackKey, seq: u64) {
+        let room = self.sessions[publisher].room;
+        let Some(track) = self.rooms[room].router.tracks.get(track) else { return };
+        for subscription in track.subscriptions() {
+            if let Some(subscriber) = self.sessions.get_mut(subscription.peer)
+                && let Some(slot) = subscriber.slots.get_mut(usize::from(subscription.slot))
+            {
+                slot.skip(seq);
             }
         }
     }
@@ -214,13 +245,7 @@ impl Engine {
     }
 
     /// Files a packet with its track and queues it for every subscriber.
-    fn forward(
-        &mut self,
-        now: Instant,
-        publisher: PeerKey,
-        received: &crate::session::uplinks::Received,
-        payload: &[u8],
-    ) {
+    fn forward(&mut self, now: Instant, publisher: PeerKey, received: &Received, payload: &[u8]) {
         let Engine { sessions, rooms, counters, dirty, config, .. } = self;
         let session = &sessions[publisher];
         let room = session.room;
@@ -235,6 +260,7 @@ impl Engine {
             counters.keyframe_latency(latency);
         }
         let copies = track.subscriptions().len();
+        let mut waiting = false;
         counters.fanout(kind, copies);
         for subscription in track.subscriptions() {
             let Some(subscriber) = sessions.get_mut(subscription.peer) else { continue };
@@ -243,24 +269,29 @@ impl Engine {
                 counters.filtered(kind, FilterReason::Paused);
                 continue;
             }
-            let queued = Queued { slot: subscription.slot, track: received.track, seq: received.meta.seq };
+            let queued = Queued {
+                slot: subscription.slot,
+                track: received.track,
+                seq: received.meta.seq,
+                repair: false,
+            };
             if subscriber.enqueue(queued, config.limits.queue) {
+                counters.queued(kind);
                 super::flush::mark_dirty(dirty, subscriber, subscription.peer);
             } else {
                 counters.dropped_out(kind.into(), DropReason::QueueFull, 1);
                 subscriber.slots[usize::from(subscription.slot)].lost();
+                waiting |= kind == MediaKind::Video;
             }
+        }
+        if waiting {
+            track.keyframes.want();
+            self.poll_keyframes(now, room);
         }
     }
 
     /// The publisher replaced a stream: its numbers start anew, and so do its subscribers' segments.
-    fn restart_track(
-        &mut self,
-        now: Instant,
-        publisher: PeerKey,
-        header: &RtpHeader,
-        received: &crate::session::uplinks::Received,
-    ) {
+    fn restart_track(&mut self, now: Instant, publisher: PeerKey, header: &RtpHeader, received: &Received) {
         let session = &mut self.sessions[publisher];
         session.bind_received(header.ssrc, received.kind);
         // A cap can be told only about streams that exist.

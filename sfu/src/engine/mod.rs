@@ -21,6 +21,7 @@ use slotmap::SlotMap;
 
 use crate::config::{Limits, PeerConfig};
 use crate::counters::{Counters, EndReason, IceOutcome, JoinOutcome, PanicScope, Relay};
+use crate::drop::DropReason;
 use crate::error::{JoinError, NegotiateError};
 use crate::event::{CapCause, LeaveReason, PeerEvent, PeerInfo};
 use crate::ids::{PeerId, PeerKey, RoomKey, Ssrc};
@@ -312,7 +313,9 @@ impl Engine {
             self.book.remove_path(path, key);
         }
         if expiry.consent_lost {
-            return self.remove(now, key, LeaveReason::ConsentExpired);
+            let never = session.ice.last_check().is_none();
+            let reason = if never { LeaveReason::IceTimeout } else { LeaveReason::ConsentExpired };
+            return self.remove(now, key, reason);
         }
         if !session.is_connected() && now >= session.joined_at + CONNECT_DEADLINE {
             return self.remove(now, key, LeaveReason::IceTimeout);
@@ -383,7 +386,7 @@ impl Engine {
 
     /// The turn just ended in a panic: who was being served pays, everyone else goes on.
     pub fn contain_panic(&mut self, now: Instant) -> PanicScope {
-        self.slab.abandon_run();
+        self.slab.abandon_run(now, &mut self.counters);
         match std::mem::replace(&mut self.serving, Serving::Nobody) {
             Serving::Peer(key) if self.sessions.contains_key(key) => {
                 self.remove(now, key, LeaveReason::Internal);
@@ -453,6 +456,10 @@ impl Engine {
         self.book.remove_peer(key);
         if let Some(mut session) = self.sessions.remove(key) {
             self.timers.schedule(Due::Peer(key), &mut session.scheduled, None);
+            for kind in session.queued_kinds() {
+                self.counters.unqueued(kind, 1);
+                self.counters.dropped_out(kind.into(), DropReason::Expired, 1);
+            }
         }
         self.counters.gauges.participants -= 1;
         self.counters.gauges.active_handles -= 1;

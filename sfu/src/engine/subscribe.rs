@@ -2,15 +2,15 @@
 
 use std::time::Instant;
 
-use super::Engine;
+use super::{Engine, flush};
 use crate::config::Subscribe;
 use crate::event::{PeerEvent, PeerInfo, SlotInfo};
 use crate::ids::{MediaKind, Mid, PeerKey, RoomKey, TrackKey};
 use crate::media::codec::Codec;
 use crate::router::{Publication, Subscription};
-use crate::session::Session;
 use crate::session::negotiate::Origin;
 use crate::session::slot::Source;
+use crate::session::{Queued, Session};
 
 /// A track one peer may want.
 #[derive(Clone, Copy)]
@@ -256,9 +256,32 @@ impl Engine {
         slot.restart();
         let kind = slot.kind;
         self.set_live(key, index, true);
-        if kind == MediaKind::Video {
+        if kind == MediaKind::Video && !self.serve_head(now, key, index) {
             self.want_keyframe(now, key, index);
         }
+    }
+
+    /// Starts a subscriber from the ring, if a keyframe has just passed. False: it must wait for the next.
+    fn serve_head(&mut self, now: Instant, key: PeerKey, index: usize) -> bool {
+        let Engine { sessions, rooms, counters, dirty, config, .. } = self;
+        let session = &mut sessions[key];
+        let Some(source) = session.slots[index].source() else { return false };
+        let Some(track) = rooms[session.room].router.tracks.get(source.track) else { return false };
+        let Some(head) = track.head(now) else { return false };
+        let packets = head.clone().count();
+        if session.queue.len() + packets > config.limits.queue {
+            return false;
+        }
+        for seq in head {
+            if let Some(stored) = track.history.get(seq) {
+                session.slots[index].admits(stored.meta);
+            }
+            session.queue.push_back(Queued { slot: index as u16, track: source.track, seq, repair: false });
+            counters.queued(MediaKind::Video);
+        }
+        counters.fanout(MediaKind::Video, packets);
+        flush::mark_dirty(dirty, session, key);
+        true
     }
 
     fn detach(&mut self, key: PeerKey, index: usize) {

@@ -118,7 +118,6 @@ impl History {
     }
 
     /// The highest number ever pushed. It leaves the ring last, but for stragglers.
-    #[cfg(test)]
     pub fn newest(&self) -> Option<u64> {
         self.newest
     }

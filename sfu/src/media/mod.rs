@@ -5,6 +5,7 @@ pub mod budget;
 pub mod codec;
 pub mod history;
 pub mod keyframe;
+pub mod nack;
 pub mod receive;
-#[cfg_attr(not(test), expect(dead_code, reason = "resends and temporal layers build on all of it"))]
+pub mod resend;
 pub mod rewrite;

@@ -118,7 +118,6 @@ impl Receiver {
     }
 
     /// Interarrival jitter, RFC 3550 §A.8.
-    #[cfg(test)]
     pub fn jitter(&self) -> Duration {
         let micros = u64::from(self.transit.jitter()) * 1_000_000;
         Duration::from_micros(micros / u64::from(self.clock_rate.max(1)))

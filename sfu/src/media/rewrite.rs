@@ -129,6 +129,14 @@ impl Rewriter {
         self.segment.as_ref()?.source_of(seq)
     }
 
+    /// The unwrapped output number behind one on the wire: the nearest that has been given. `None` for one
+    /// that has not.
+    pub fn unwrap_out(&self, seq: u16) -> Option<u64> {
+        let newest = self.next_seq.checked_sub(1)?;
+        let behind = (newest as u16).wrapping_sub(seq);
+        newest.checked_sub(u64::from(behind)).filter(|_| behind < 1 << 15)
+    }
+
     /// A source timestamp on the output's clock, for sender reports. `None` between a switch and the new
     /// source's first packet.
     pub fn timestamp_of(&self, source: u32) -> Option<u32> {

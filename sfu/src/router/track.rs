@@ -1,5 +1,8 @@
 //! A published track: its recent packets, its subscribers, and its keyframe requests.
 
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
 use crate::ids::{MediaKind, Mid, PeerKey};
 use crate::media::codec::Codec;
 use crate::media::history::{History, PacketMeta};
@@ -10,6 +13,11 @@ use crate::media::receive::SenderReportMap;
 const VIDEO_RING: (usize, usize) = (512 * 1024, 1024);
 /// Fifty packets a second of at most a few hundred bytes: one to two seconds.
 const AUDIO_RING: (usize, usize) = (32 * 1024, 64);
+
+/// A newcomer is served from the ring if the latest keyframe is no older than this …
+const HEAD_AGE: Duration = Duration::from_millis(300);
+/// … and no more than this has followed it. Beyond, asking for a keyframe is quicker than catching up.
+const HEAD_BYTES: usize = 200 * 1024;
 
 /// What a peer publishes.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +45,8 @@ pub struct Track {
     /// The publisher's latest sender report.
     pub report: Option<SenderReportMap>,
     subscriptions: Vec<Subscription>,
+    /// The latest keyframe's first packet, and when it came.
+    keyframe: Option<(u64, Instant)>,
 }
 
 impl Track {
@@ -47,6 +57,7 @@ impl Track {
             keyframes: KeyframeRequests::new(),
             report: None,
             subscriptions: Vec::new(),
+            keyframe: None,
         }
     }
 
@@ -70,13 +81,34 @@ impl Track {
 
     /// Keeps the packet for everyone. False when it is a repeat or too old to be of use.
     pub fn file(&mut self, meta: PacketMeta, carried: &[u8], payload: &[u8]) -> bool {
-        self.history.push(meta, carried, payload)
+        let fresh = self.history.push(meta, carried, payload);
+        if fresh && meta.keyframe {
+            self.keyframe = Some((meta.seq, meta.arrived));
+        }
+        fresh
+    }
+
+    /// What a newcomer can start with at once: the latest keyframe and all that followed, if that is recent
+    /// and little enough to send in one go, and complete.
+    pub fn head(&self, now: Instant) -> Option<RangeInclusive<u64>> {
+        let (first, arrived) = self.keyframe?;
+        let head = first..=self.history.newest()?;
+        let recent = now.saturating_duration_since(arrived) <= HEAD_AGE;
+        let mut bytes = 0;
+        let complete = recent
+            && head.clone().all(|seq| {
+                let stored = self.history.get(seq);
+                bytes += stored.map_or(0, |stored| stored.payload.len());
+                stored.is_some()
+            });
+        (complete && bytes <= HEAD_BYTES).then_some(head)
     }
 
     /// The publisher began a new stream, whose numbers have nothing to do with those before.
     pub fn restart(&mut self) {
         self.history = empty_ring(self.publication.kind);
         self.report = None;
+        self.keyframe = None;
     }
 }
 

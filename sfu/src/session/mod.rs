@@ -8,6 +8,7 @@ pub mod dtls;
 pub mod feedback;
 pub mod ice;
 pub mod negotiate;
+pub mod rtt;
 pub mod sent;
 pub mod slot;
 pub mod srtp;
@@ -22,16 +23,20 @@ use rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
 use rtcp::receiver_report::ReceiverReport;
+use rtcp::reception_report::ReceptionReport;
 use rtcp::sender_report::SenderReport;
 use rtcp::source_description::{SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem};
 use rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+use rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers};
 
 use crate::config::Subscribe;
 use crate::counters::{Counters, DropKind};
 use crate::drop::DropReason;
 use crate::ids::{MediaKind, Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey};
 use crate::interceptors::BoxedInterceptor;
+use crate::media::budget::{RateMeter, TokenBucket};
 use crate::media::history::Stored;
+use crate::media::resend::Verdict;
 use crate::path::Path;
 use crate::units::Bitrate;
 use crate::wire::rtp::RtpHeader;
@@ -40,13 +45,24 @@ use dtls::{Dtls, DtlsEvent};
 use feedback::{Feedback, Rtcp};
 use ice::IceLite;
 use negotiate::Negotiation;
+use rtt::RoundTrip;
 use sent::SentPackets;
 use slot::Slot;
 use srtp::{Inbound, KeyMaterial, Outbound};
-use uplinks::{Received, Uplink, Uplinks};
+use uplinks::{Outcome, Uplink, Uplinks};
 
 /// Sender and receiver reports go out once a second: RFC 3550 §6.2 allows more, nobody needs it.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Repairs may take this share of what a subscriber receives; a flood of requests gets no more.
+const REPAIR_PERCENT: u64 = 15;
+/// … but so much at least, or a quiet stream could not be repaired at all.
+const LEAST_REPAIRS: Bitrate = Bitrate::kbps(100);
+/// Losses come in bursts: the repairs of a lost frame must fit. In bytes.
+const REPAIR_BURST: u64 = 32 * 1024;
+
+/// Waiting packets beyond which no more repairs are queued.
+const MAX_REPAIRS_QUEUED: usize = 256;
 
 /// Control datagrams (STUN, DTLS, RTCP) that may wait for one flush. A handshake flight is five.
 const MAX_OUTBOX: usize = 64;
@@ -57,6 +73,8 @@ pub struct Queued {
     pub slot: u16,
     pub track: TrackKey,
     pub seq: u64,
+    /// A repair that the subscriber asked for, not the first transmission.
+    pub repair: bool,
 }
 
 /// Media protection, once DTLS has agreed on keys.
@@ -109,6 +127,10 @@ pub struct Session {
     cname: Bytes,
     next_report: Option<Instant>,
     sent: SentPackets,
+    rtt: RoundTrip,
+    /// What goes out to the peer, and the share of it that may be repairs.
+    egress: RateMeter,
+    repairs: TokenBucket,
 }
 
 /// What a session starts from.
@@ -155,6 +177,9 @@ impl Session {
             cname: Bytes::from(start.id.to_string()),
             next_report: None,
             sent: SentPackets::default(),
+            rtt: RoundTrip::new(),
+            egress: RateMeter::default(),
+            repairs: TokenBucket::new(LEAST_REPAIRS, REPAIR_BURST),
         }
     }
 
@@ -203,7 +228,7 @@ impl Session {
         header: &RtpHeader,
         packet: &mut [u8],
         counters: &mut Counters,
-    ) -> Result<Option<Received>, (DropKind, DropReason)> {
+    ) -> Result<Outcome, (DropKind, DropReason)> {
         let secure = self.secure.as_mut().ok_or((DropKind::Other, DropReason::UnknownPeer))?;
         self.uplinks.receive(now, arrived, header, packet, &mut secure.inbound, counters)
     }
@@ -239,12 +264,42 @@ impl Session {
                 self.hear_keyframe_request(entry.ssrc, heard);
             }
         } else if let Some(report) = any.downcast_ref::<SenderReport>() {
+            self.hear_report_blocks(now, &report.reports);
             if let Some((receiver, mid)) = self.uplinks.receiver_mut(Ssrc(report.ssrc)) {
                 receiver.on_sender_report(now, report.ntp_time, report.rtp_time);
                 heard.push(Heard::SenderReport { mid });
             }
+        } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
+            self.hear_report_blocks(now, &report.reports);
+        } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
+            self.hear_nack(now, nack);
         } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
             self.sent.on_feedback(feedback.base_sequence_number, feedback.packet_status_count);
+        }
+    }
+
+    fn hear_report_blocks(&mut self, now: Instant, blocks: &[ReceptionReport]) {
+        for block in blocks {
+            self.rtt.on_report_block(now, block.last_sender_report, block.delay);
+        }
+    }
+
+    /// Queues a repair for each packet that is asked for and may be sent again. What the ring no longer
+    /// has is found out when its turn comes.
+    fn hear_nack(&mut self, now: Instant, nack: &TransportLayerNack) {
+        let rtt = self.rtt.get();
+        let Some(index) = self.slots.iter().position(|slot| slot.ssrc.0 == nack.media_ssrc) else { return };
+        let slot = &mut self.slots[index];
+        let Some(source) = slot.source().filter(|_| slot.live && slot.takes_repairs()) else { return };
+        for seq in nack.nacks.iter().flat_map(|pair| pair.packet_list()) {
+            if self.queue.len() >= MAX_REPAIRS_QUEUED {
+                return;
+            }
+            if let Some(seq) = slot.source_seq(seq)
+                && slot.judge_request(now, seq, rtt) == Verdict::Resend
+            {
+                self.queue.push_back(Queued { slot: index as u16, track: source.track, seq, repair: true });
+            }
         }
     }
 
@@ -275,6 +330,8 @@ impl Session {
         let mut packets: Vec<Rtcp> = Vec::new();
         if self.next_report.is_some_and(|at| at <= now) {
             self.next_report = Some(now + REPORT_INTERVAL);
+            let share = self.egress.rate(now).as_bps() * REPAIR_PERCENT / 100;
+            self.repairs.set_rate(Bitrate::bps(share).max(LEAST_REPAIRS));
             let reports = self.uplinks.report_blocks(now);
             if !reports.is_empty() {
                 packets.push(Box::new(ReceiverReport {
@@ -283,6 +340,7 @@ impl Session {
                     ..Default::default()
                 }));
             }
+            self.note_sender_reports(now, &sender_reports);
             packets.extend(sender_reports);
         }
         if let Some(bitrate) = self.cap.poll(now) {
@@ -295,6 +353,12 @@ impl Session {
                 }));
             }
         }
+        let rtt = self.rtt.get();
+        let sender_ssrc = self.reporter.0;
+        self.uplinks.poll_nacks(now, rtt, |media, lost| {
+            let nacks = nack_pairs_from_sequence_numbers(&lost);
+            packets.push(Box::new(TransportLayerNack { sender_ssrc, media_ssrc: media.0, nacks }));
+        });
         // Transport-wide feedback is about the connection; which of its streams it names does not matter.
         let named = self.uplinks.media_ssrcs().next().map_or(Ssrc(0), |(ssrc, _)| ssrc);
         while let Some(feedback) = self.uplinks.arrivals.poll_feedback(now, named) {
@@ -350,23 +414,42 @@ impl Session {
         self.secure.as_ref().map_or(0, |secure| secure.outbound.overhead())
     }
 
+    /// The kinds of what waits in the queue for its first transmission.
+    pub fn queued_kinds(&self) -> impl Iterator<Item = MediaKind> {
+        let first = self.queue.iter().filter(|queued| !queued.repair);
+        first.filter_map(|queued| Some(self.slots.get(usize::from(queued.slot))?.kind))
+    }
+
     /// Rewrites and seals one stored packet into `out`. The sealed length, or why it cannot go.
     pub fn write_packet(
         &mut self,
         now: Instant,
-        slot: u16,
+        queued: &Queued,
         stored: &Stored<'_>,
         out: &mut [u8],
     ) -> Result<usize, DropReason> {
         let secure = self.secure.as_mut().ok_or(DropReason::Expired)?;
-        let slot = self.slots.get_mut(usize::from(slot)).ok_or(DropReason::Expired)?;
+        let slot = self.slots.get_mut(usize::from(queued.slot)).ok_or(DropReason::Expired)?;
         let number = self.sent.next_number();
-        let written = slot.write(now, stored, number, out).ok_or(DropReason::Expired)?;
-        let stream = slot.stream(|ssrc| secure.outbound.open_stream(ssrc));
+        let (written, stream) = match queued.repair {
+            false => {
+                let written = slot.write(now, stored, number, out).ok_or(DropReason::Expired)?;
+                (written, slot.stream(|ssrc| secure.outbound.open_stream(ssrc)))
+            }
+            true => {
+                if !self.repairs.take(now, stored.payload.len()) {
+                    return Err(DropReason::QueueFull);
+                }
+                let written = slot.write_repair(now, stored, number, out).ok_or(DropReason::Expired)?;
+                let stream = slot.repair_stream(|ssrc| secure.outbound.open_stream(ssrc));
+                (written, stream.ok_or(DropReason::Expired)?)
+            }
+        };
         let sealed = secure
             .outbound
             .seal_rtp(stream, written.index, written.header_len, written.plain_len, out)
             .map_err(|_| DropReason::Expired)?;
+        self.egress.add(now, sealed);
         if slot.numbers_transport() {
             self.sent.record(now, sealed);
         }
@@ -376,6 +459,13 @@ impl Session {
     /// The next control datagram, with where it goes.
     pub fn poll_control(&mut self) -> Option<(Path, BytesMut)> {
         self.outbox.pop_front()
+    }
+
+    /// Sender reports have left: reports about them will tell the round trip.
+    fn note_sender_reports(&mut self, now: Instant, packets: &[Rtcp]) {
+        for report in packets.iter().filter_map(|packet| packet.as_any().downcast_ref::<SenderReport>()) {
+            self.rtt.on_sender_report(now, report.ntp_time);
+        }
     }
 
     /// Puts a datagram that could not be sent back in front.
@@ -400,7 +490,7 @@ impl Session {
         let media = match self.secure {
             Some(_) => [
                 self.next_report,
-                self.uplinks.arrivals.poll_timeout(),
+                self.uplinks.poll_timeout(),
                 self.cap.poll_timeout(),
                 self.feedback.poll_timeout(),
             ],

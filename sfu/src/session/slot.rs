@@ -6,7 +6,8 @@ use crate::ids::{MediaKind, Mid, PeerKey, Pt, Ssrc, TrackKey};
 use crate::media::codec::Codec;
 use crate::media::history::{PacketMeta, Stored};
 use crate::media::receive::SenderReportMap;
-use crate::media::rewrite::{Rewriter, SourcePacket};
+use crate::media::resend::{self, Resends};
+use crate::media::rewrite::{Rewriter, Rewritten, SourcePacket};
 use crate::session::negotiate::{self, CodecBinding, Extension, Origin};
 use crate::session::srtp::StreamId;
 use crate::session::uplinks::Carried;
@@ -36,6 +37,11 @@ pub struct Slot {
     plan: Plan,
     rewriter: Rewriter,
     stream: Option<StreamId>,
+    repair_ssrc: Option<Ssrc>,
+    repair_stream: Option<StreamId>,
+    /// The repair stream's next sequence number, unwrapped.
+    next_repair: u64,
+    resends: Resends,
     packets: u32,
     octets: u32,
     sent_at: Option<Instant>,
@@ -45,8 +51,9 @@ pub struct Slot {
 #[derive(Clone, Default)]
 struct Plan {
     codecs: Vec<CodecBinding>,
-    /// Payload type for the bound source's codec.
+    /// Payload types for the bound source's codec and for its repairs.
     pt: Option<Pt>,
+    repair_pt: Option<Pt>,
     mid: Option<u8>,
     transport_cc: Option<u8>,
     /// Id by extension; zero where not negotiated.
@@ -55,6 +62,15 @@ struct Plan {
     may_two_byte: bool,
     /// Some id or the mid does not fit the one-byte form.
     needs_two_byte: bool,
+}
+
+/// What a packet's fixed header says.
+struct Header {
+    pt: Pt,
+    ssrc: Ssrc,
+    seq: u16,
+    timestamp: u32,
+    marker: bool,
 }
 
 /// Where the parts of a packet just written lie.
@@ -83,6 +99,10 @@ impl Slot {
             plan: Plan::default(),
             rewriter: Rewriter::new(first_seq, first_timestamp, clock_rate),
             stream: None,
+            repair_ssrc: negotiated.rtx,
+            repair_stream: None,
+            next_repair: u64::from(first_seq & 0x7fff),
+            resends: Resends::default(),
             packets: 0,
             octets: 0,
             sent_at: None,
@@ -102,6 +122,7 @@ impl Slot {
         self.plan = Plan {
             codecs: negotiated.codecs.clone(),
             pt: None,
+            repair_pt: None,
             mid: ids.id_of(Extension::Mid),
             transport_cc: ids.id_of(Extension::TransportCc),
             forwarded,
@@ -128,6 +149,7 @@ impl Slot {
     /// The source began anew: what follows is a new segment, and video waits for its keyframe.
     pub fn restart(&mut self) {
         self.rewriter.switch();
+        self.resends = Resends::default();
         self.waiting = self.kind == MediaKind::Video;
     }
 
@@ -147,47 +169,99 @@ impl Slot {
         self.waiting = self.kind == MediaKind::Video;
     }
 
+    /// The sealed stream its packets go out on, opened with the first.
     pub fn stream(&mut self, open: impl FnOnce(Ssrc) -> StreamId) -> StreamId {
         let ssrc = self.ssrc;
         *self.stream.get_or_insert_with(|| open(ssrc))
     }
 
+    /// Likewise for repairs.
+    pub fn repair_stream(&mut self, open: impl FnOnce(Ssrc) -> StreamId) -> Option<StreamId> {
+        let ssrc = self.repair_ssrc?;
+        Some(*self.repair_stream.get_or_insert_with(|| open(ssrc)))
+    }
+
     /// Writes the packet's outgoing header and payload to `out`, ready to be sealed. `None`: the packet
     /// belongs to a source the slot has left behind, or `out` is too short.
     pub fn write(&mut self, now: Instant, stored: &Stored<'_>, twcc: u16, out: &mut [u8]) -> Option<Written> {
-        let meta = stored.meta;
-        let picture = meta.vp8.and_then(|vp8| Some((vp8.picture_id?.value, vp8.tl0_pic_idx.unwrap_or(0))));
-        let source = SourcePacket { seq: meta.seq, timestamp: meta.timestamp, picture };
-        let rewritten = self.rewriter.rewrite(now, &source)?;
-        let plan = &self.plan;
-        let is_long = |(_, value): (Extension, &[u8])| !(1..=16).contains(&value.len());
-        let two_byte = plan.may_two_byte && (plan.needs_two_byte || Carried::iter(stored.aux).any(is_long));
-        let seq = rewritten.seq as u16;
-        let mut header =
-            HeaderWriter::new(out, meta.marker, plan.pt?, seq, rewritten.timestamp, self.ssrc, two_byte);
-        if let Some(id) = plan.mid {
-            header.element(id, self.mid.as_bytes());
-        }
-        if let Some(id) = plan.transport_cc {
-            header.element(id, &twcc.to_be_bytes());
-        }
-        for (kind, value) in Carried::iter(stored.aux) {
-            let id = plan.forwarded[kind as usize];
-            if id != 0 {
-                header.element(id, value);
-            }
-        }
-        let header_len = header.finish();
-        let plain_len = header_len + stored.payload.len();
-        let payload = out.get_mut(header_len..plain_len)?;
-        payload.copy_from_slice(stored.payload);
-        if let Some(vp8) = &meta.vp8 {
-            vp8.patch(payload, rewritten.picture_id, rewritten.tl0);
-        }
+        let rewritten = self.rewriter.rewrite(now, &source_packet(stored))?;
+        let header = Header {
+            pt: self.plan.pt?,
+            ssrc: self.ssrc,
+            seq: rewritten.seq as u16,
+            timestamp: rewritten.timestamp,
+            marker: stored.meta.marker,
+        };
+        let header_len = self.write_header(&header, stored.aux, twcc, out);
+        let plain_len = write_payload(stored, &rewritten, header_len, out)?;
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(stored.payload.len() as u32);
         self.sent_at = Some(now);
         Some(Written { index: rewritten.seq, header_len, plain_len })
+    }
+
+    /// Writes the packet as a repair: the same numbers, on the repair stream, behind the original sequence
+    /// number (RFC 4588 §4). `None` as for [`write`](Self::write), or when the client takes no repairs.
+    pub fn write_repair(
+        &mut self,
+        now: Instant,
+        stored: &Stored<'_>,
+        twcc: u16,
+        out: &mut [u8],
+    ) -> Option<Written> {
+        let (pt, ssrc) = (self.plan.repair_pt?, self.repair_ssrc?);
+        let rewritten = self.rewriter.rewrite(now, &source_packet(stored))?;
+        let index = self.next_repair;
+        let seq = index as u16;
+        let header = Header { pt, ssrc, seq, timestamp: rewritten.timestamp, marker: stored.meta.marker };
+        let header_len = self.write_header(&header, stored.aux, twcc, out);
+        let osn = (rewritten.seq as u16).to_be_bytes();
+        out.get_mut(header_len..header_len + 2)?.copy_from_slice(&osn);
+        let plain_len = write_payload(stored, &rewritten, header_len + 2, out)?;
+        self.next_repair += 1;
+        Some(Written { index, header_len, plain_len })
+    }
+
+    /// The source packet behind a sequence number that the subscriber misses, if it went out on the present
+    /// source.
+    pub fn source_seq(&self, seq: u16) -> Option<u64> {
+        self.rewriter.source_of(self.rewriter.unwrap_out(seq)?)
+    }
+
+    /// Whether a request for source packet `seq` is to be answered now.
+    pub fn judge_request(&mut self, now: Instant, seq: u64, rtt: Duration) -> resend::Verdict {
+        self.resends.judge(now, seq, rtt)
+    }
+
+    /// The client takes repairs on this slot in the codec it carries.
+    pub fn takes_repairs(&self) -> bool {
+        self.repair_ssrc.is_some() && self.plan.repair_pt.is_some()
+    }
+
+    /// The source left out a sequence number on purpose.
+    pub fn skip(&mut self, seq: u64) {
+        self.rewriter.drop_one(seq);
+    }
+
+    fn write_header(&self, header: &Header, carried: &[u8], twcc: u16, out: &mut [u8]) -> usize {
+        let plan = &self.plan;
+        let is_long = |(_, value): (Extension, &[u8])| !(1..=16).contains(&value.len());
+        let two_byte = plan.may_two_byte && (plan.needs_two_byte || Carried::iter(carried).any(is_long));
+        let Header { pt, ssrc, seq, timestamp, marker } = *header;
+        let mut writer = HeaderWriter::new(out, marker, pt, seq, timestamp, ssrc, two_byte);
+        if let Some(id) = plan.mid {
+            writer.element(id, self.mid.as_bytes());
+        }
+        if let Some(id) = plan.transport_cc {
+            writer.element(id, &twcc.to_be_bytes());
+        }
+        for (kind, value) in Carried::iter(carried) {
+            let id = plan.forwarded[kind as usize];
+            if id != 0 {
+                writer.element(id, value);
+            }
+        }
+        writer.finish()
     }
 
     /// Whether packets are numbered for transport-wide feedback.
@@ -223,8 +297,28 @@ impl Slot {
 
     fn choose_pt(&mut self) {
         let source = self.source;
-        self.plan.pt = source.and_then(|source| {
-            self.plan.codecs.iter().find(|binding| binding.codec == source.codec).map(|binding| binding.pt)
-        });
+        let binding = |codecs: &[CodecBinding]| {
+            source.and_then(|source| codecs.iter().find(|binding| binding.codec == source.codec).cloned())
+        };
+        let chosen = binding(&self.plan.codecs);
+        self.plan.pt = chosen.as_ref().map(|binding| binding.pt);
+        self.plan.repair_pt = chosen.and_then(|binding| binding.rtx);
     }
+}
+
+fn source_packet(stored: &Stored<'_>) -> SourcePacket {
+    let meta = stored.meta;
+    let picture = meta.vp8.and_then(|vp8| Some((vp8.picture_id?.value, vp8.tl0_pic_idx.unwrap_or(0))));
+    SourcePacket { seq: meta.seq, timestamp: meta.timestamp, picture }
+}
+
+/// Copies the payload to `at` and gives it its outgoing picture numbers. The length so far.
+fn write_payload(stored: &Stored<'_>, rewritten: &Rewritten, at: usize, out: &mut [u8]) -> Option<usize> {
+    let end = at + stored.payload.len();
+    let payload = out.get_mut(at..end)?;
+    payload.copy_from_slice(stored.payload);
+    if let Some(vp8) = &stored.meta.vp8 {
+        vp8.patch(payload, rewritten.picture_id, rewritten.tl0);
+    }
+    Some(end)
 }

@@ -1,15 +1,16 @@
 //! What one peer publishes: its media sections, the streams that feed them, and their accounts.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::counters::{Counters, DropKind, Transmission};
 use crate::drop::DropReason;
-use crate::ids::{MediaKind, Mid, Ssrc, TrackKey};
+use crate::ids::{MediaKind, Mid, Pt, Ssrc, TrackKey};
 use crate::media::arrivals::Arrivals;
 use crate::media::budget::{Policer, Verdict};
 use crate::media::codec::Codec;
 use crate::media::history::PacketMeta;
+use crate::media::nack::{Arrival, Nacks};
 use crate::media::receive::Receiver;
 use crate::seq::SeqUnwrapper;
 use crate::session::negotiate::{self, CodecBinding, Extension, ExtensionMap};
@@ -46,6 +47,8 @@ pub struct Uplink {
     pub extensions: ExtensionMap,
     /// The client takes REMB on it.
     pub remb: bool,
+    /// The client answers NACKs on it.
+    nack: bool,
     /// Where the router keeps it; given at publication.
     pub track: TrackKey,
     /// The SSRC whose media is being forwarded.
@@ -58,6 +61,7 @@ struct Stream {
     kind: MediaKind,
     role: Role,
     receiver: Receiver,
+    nacks: Nacks,
     unwrapper: SeqUnwrapper,
     /// Something authentic arrived on it.
     proven: bool,
@@ -72,6 +76,24 @@ enum Role {
     },
 }
 
+/// What became of a received packet.
+pub enum Outcome {
+    /// It goes on to the router.
+    Forward(Received),
+    /// Padding that took a sequence number of the media stream: nobody should miss it.
+    Skip { track: TrackKey, seq: u64 },
+    /// Authentic, and booked; nothing to forward.
+    Nothing,
+}
+
+/// The media packet that a received one is or repairs.
+struct Original {
+    ssrc: Ssrc,
+    seq: u16,
+    pt: Pt,
+    payload: std::ops::Range<usize>,
+}
+
 /// One received packet, ready for the router.
 pub struct Received {
     pub track: TrackKey,
@@ -81,6 +103,8 @@ pub struct Received {
     pub payload: std::ops::Range<usize>,
     /// The publisher began a new stream: sequence numbers are unrelated to those before.
     pub restarted: bool,
+    /// The gap before it is too wide to repair.
+    pub torn: bool,
 }
 
 /// Forwarded header extensions of the packet in hand, as `kind, length, value` triples.
@@ -166,6 +190,7 @@ impl Uplinks {
             codecs: negotiated.codecs.clone(),
             extensions: negotiated.extensions.clone(),
             remb: negotiated.remb,
+            nack: negotiated.nack && negotiated.kind == MediaKind::Video,
             track,
             active: None,
         });
@@ -236,7 +261,7 @@ impl Uplinks {
             .collect()
     }
 
-    /// Opens one SRTP packet in place and accounts for it. `Ok(None)`: authentic, but nothing to forward.
+    /// Opens one SRTP packet in place and accounts for it.
     pub fn receive(
         &mut self,
         now: Instant,
@@ -245,7 +270,7 @@ impl Uplinks {
         packet: &mut [u8],
         inbound: &mut Inbound,
         counters: &mut Counters,
-    ) -> Result<Option<Received>, (DropKind, DropReason)> {
+    ) -> Result<Outcome, (DropKind, DropReason)> {
         let known = self.find(header.ssrc);
         if known.is_err() && !self.may_probe(now) {
             return Err((DropKind::Other, DropReason::UnknownSsrc));
@@ -262,7 +287,7 @@ impl Uplinks {
             Ok(at) => at,
             Err(_) => self.adopt(header, plain).ok_or((DropKind::Other, DropReason::UnknownSsrc))?,
         };
-        self.account(now, arrived, at, *header, plain, counters)
+        self.account(now, arrived, at, *header, &*plain, counters)
     }
 
     fn account(
@@ -271,73 +296,110 @@ impl Uplinks {
         arrived: Instant,
         at: usize,
         header: RtpHeader,
-        plain: &mut [u8],
+        plain: &[u8],
         counters: &mut Counters,
-    ) -> Result<Option<Received>, (DropKind, DropReason)> {
+    ) -> Result<Outcome, (DropKind, DropReason)> {
         let stream = &mut self.streams[at];
         stream.proven = true;
-        let kind = stream.kind;
+        let (kind, role) = (stream.kind, stream.role);
         let malformed = (DropKind::from(kind), DropReason::Malformed);
-        let uplink = self.uplinks.iter_mut().find(|uplink| uplink.mid == stream.mid).ok_or(malformed)?;
+        let section = self.uplinks.iter().position(|uplink| uplink.mid == stream.mid).ok_or(malformed)?;
+        let uplink = &self.uplinks[section];
         if let Some(number) = transport_sequence(&header, plain, &uplink.extensions) {
             self.arrivals.record(number, arrived);
         }
         stream.receiver.on_packet(arrived, header.seq, header.timestamp);
         let payload = header.payload(plain).ok_or(malformed)?.len();
-        let transmission = match stream.role {
+        let transmission = match role {
             _ if payload == 0 => Transmission::Padding,
             Role::Media => Transmission::First,
             Role::Repair { .. } => Transmission::Rtx,
         };
         counters.ingress(kind, transmission, plain.len());
         let verdict = self.policer.admit(now, kind, plain.len());
-        if transmission == Transmission::Padding {
-            return Ok(None);
+
+        let (track, active) = (uplink.track, uplink.active);
+        let Some(original) = self.original(section, role, &header, plain, payload) else {
+            // Padding on a repair stream, or a repair of a stream that is not the one forwarded.
+            return Ok(Outcome::Nothing);
+        };
+        let uplink = &mut self.uplinks[section];
+        let stream = self.streams.iter_mut().find(|stream| stream.ssrc == original.ssrc).ok_or(malformed)?;
+        let seq = stream.unwrapper.unwrap(original.seq);
+        let restarted = active != Some(original.ssrc);
+        uplink.active = Some(original.ssrc);
+        if restarted {
+            stream.nacks.reset();
+        }
+        let arrival = match uplink.nack {
+            true => stream.nacks.on_packet(now, seq, patience(stream.receiver.jitter())),
+            false => Arrival::Next,
+        };
+        if payload == 0 {
+            return Ok(Outcome::Skip { track, seq });
         }
         if verdict == Verdict::Police {
             return Err((kind.into(), DropReason::Policed));
         }
-
-        let mut seq = header.seq;
-        let mut pt = header.pt;
-        let mut range = header.len..header.len + payload;
-        let mut ssrc = header.ssrc;
-        if let Role::Repair { of } = stream.role {
-            // RFC 4588 §4: the original sequence number leads the payload.
-            let osn =
-                plain.get(range.clone()).and_then(|payload| payload.first_chunk::<2>()).ok_or(malformed)?;
-            seq = u16::from_be_bytes(*osn);
-            range.start += 2;
-            ssrc = of;
-            match uplink.codecs.iter().find(|codec| codec.rtx == Some(pt)) {
-                Some(codec) => pt = codec.pt,
-                None => return Err(malformed),
-            }
-        }
-        let codec = uplink.codecs.iter().find(|codec| codec.pt == pt).ok_or(malformed)?.codec;
+        let codec = uplink.codecs.iter().find(|codec| codec.pt == original.pt).ok_or(malformed)?.codec;
         self.carried.collect(&header, plain, &uplink.extensions);
-        let payload = plain.get(range.clone()).ok_or(malformed)?;
+        let bytes = plain.get(original.payload.clone()).ok_or(malformed)?;
         let vp8 = match codec {
-            Codec::Vp8 => Vp8Descriptor::parse(payload),
+            Codec::Vp8 => Vp8Descriptor::parse(bytes),
             _ => None,
         };
-        let track = uplink.track;
-        let restarted = uplink.active != Some(ssrc);
-        if restarted && matches!(self.streams[at].role, Role::Repair { .. }) {
-            // A repair for a stream that is no longer, or not yet, the one forwarded.
-            return Ok(None);
+        let keyframe = vp8.is_some_and(|descriptor| descriptor.is_keyframe(bytes));
+        if keyframe {
+            stream.nacks.on_keyframe(seq);
         }
-        uplink.active = Some(ssrc);
-        let original = self.find(ssrc).map_err(|_| malformed)?;
-        let meta = PacketMeta {
-            seq: self.streams[original].unwrapper.unwrap(seq),
-            timestamp: header.timestamp,
-            marker: header.marker,
-            keyframe: vp8.is_some_and(|descriptor| descriptor.is_keyframe(payload)),
-            vp8,
-            arrived,
-        };
-        Ok(Some(Received { track, kind, meta, payload: range, restarted }))
+        let (timestamp, marker) = (header.timestamp, header.marker);
+        let meta = PacketMeta { seq, timestamp, marker, keyframe, vp8, arrived };
+        let torn = arrival == Arrival::Torn;
+        Ok(Outcome::Forward(Received { track, kind, meta, payload: original.payload, restarted, torn }))
+    }
+
+    /// The media packet behind a received one: itself, or what a repair carries (RFC 4588 §4).
+    fn original(
+        &self,
+        section: usize,
+        role: Role,
+        header: &RtpHeader,
+        plain: &[u8],
+        payload: usize,
+    ) -> Option<Original> {
+        let range = header.len..header.len + payload;
+        match role {
+            Role::Media => {
+                Some(Original { ssrc: header.ssrc, seq: header.seq, pt: header.pt, payload: range })
+            }
+            Role::Repair { of } => {
+                let uplink = &self.uplinks[section];
+                if uplink.active != Some(of) {
+                    return None;
+                }
+                let osn = plain.get(range.clone())?.first_chunk::<2>()?;
+                let codec = uplink.codecs.iter().find(|codec| codec.rtx == Some(header.pt))?;
+                let payload = range.start + 2..range.end;
+                Some(Original { ssrc: of, seq: u16::from_be_bytes(*osn), pt: codec.pt, payload })
+            }
+        }
+    }
+
+    /// Asks `ask` for every packet that is missing and due, per media stream.
+    pub fn poll_nacks(&mut self, now: Instant, rtt: Duration, mut ask: impl FnMut(Ssrc, Vec<u16>)) {
+        for stream in self.streams.iter_mut().filter(|stream| stream.role == Role::Media) {
+            let mut lost = Vec::new();
+            stream.nacks.poll(now, rtt, |seq| lost.push(seq as u16));
+            if !lost.is_empty() {
+                ask(stream.ssrc, lost);
+            }
+        }
+    }
+
+    /// When feedback or a NACK is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let nacks = self.streams.iter().filter_map(|stream| stream.nacks.poll_timeout());
+        nacks.chain(self.arrivals.poll_timeout()).min()
     }
 
     /// Files the SSRCs that the description announces.
@@ -403,7 +465,19 @@ impl Uplinks {
             Err(at) => {
                 let receiver = Receiver::new(clock_rate);
                 let unwrapper = SeqUnwrapper::default();
-                self.streams.insert(at, Stream { ssrc, mid, kind, role, receiver, unwrapper, proven: false });
+                self.streams.insert(
+                    at,
+                    Stream {
+                        ssrc,
+                        mid,
+                        kind,
+                        role,
+                        receiver,
+                        nacks: Nacks::default(),
+                        unwrapper,
+                        proven: false,
+                    },
+                );
                 Some(at)
             }
         }
@@ -421,6 +495,11 @@ impl Uplinks {
         *used += 1;
         *used <= PROBES_PER_SECOND
     }
+}
+
+/// How long a gap may be mere reordering: half again the jitter, between 5 and 20 ms.
+fn patience(jitter: Duration) -> Duration {
+    (jitter * 3 / 2).clamp(Duration::from_millis(5), Duration::from_millis(20))
 }
 
 fn transport_sequence(header: &RtpHeader, packet: &[u8], extensions: &ExtensionMap) -> Option<u16> {

@@ -1,0 +1,233 @@
+//! Asking a publisher for what was lost on the way to us. RFC 4585 §6.2.1.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Tries per packet. With the spacing below, the eighth comes about a second after the first.
+const MAX_TRIES: u8 = 8;
+
+/// Older than this a packet has missed every playout.
+const MAX_AGE: Duration = Duration::from_millis(1_200);
+
+/// A wider gap is not repaired packet by packet: a keyframe is cheaper.
+const MAX_GAP: u64 = 100;
+
+/// Packets awaited at once; more are beyond repair in time.
+const MAX_MISSING: usize = 400;
+
+const SHORTEST_RETRY: Duration = Duration::from_millis(20);
+
+/// The missing packets of one received stream, and when to ask for each.
+///
+/// Fed after repairs have been unwrapped, so that nothing is asked for twice that RTX has brought. A gap is
+/// given time to close by itself, since reordering looks like loss at first.
+#[derive(Debug, Default)]
+pub struct Nacks {
+    /// In order of sequence number.
+    missing: VecDeque<Missing>,
+    highest: Option<u64>,
+    /// How long a repair takes, measured on those that were asked for once. A publisher that receives
+    /// nothing from us sends no reports to measure the round trip by.
+    repair_time: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    seq: u64,
+    since: Instant,
+    asked: Instant,
+    due: Instant,
+    tries: u8,
+}
+
+/// What an arriving packet meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// In order, or opening a gap that will be asked for.
+    Next,
+    /// It filled a gap.
+    Repair,
+    /// Neither new nor awaited.
+    Late,
+    /// The gap before it is too wide to repair: a keyframe must do.
+    Torn,
+}
+
+impl Nacks {
+    /// A packet arrived, first hand or as a repair. `patience`: how long reordering may last here.
+    pub fn on_packet(&mut self, now: Instant, seq: u64, patience: Duration) -> Arrival {
+        let Some(highest) = self.highest else {
+            self.highest = Some(seq);
+            return Arrival::Next;
+        };
+        if seq <= highest {
+            return match self.missing.binary_search_by_key(&seq, |missing| missing.seq) {
+                Ok(at) => {
+                    if let Some(Missing { tries: 1, asked, .. }) = self.missing.remove(at) {
+                        let sample = now.saturating_duration_since(asked);
+                        self.repair_time =
+                            Some(self.repair_time.map_or(sample, |old| (old * 7 + sample) / 8));
+                    }
+                    Arrival::Repair
+                }
+                Err(_) => Arrival::Late,
+            };
+        }
+        self.highest = Some(seq);
+        let gap = seq - highest - 1;
+        if gap > MAX_GAP || self.missing.len() + gap as usize > MAX_MISSING {
+            self.missing.clear();
+            return Arrival::Torn;
+        }
+        let due = now + patience;
+        self.missing.extend((highest + 1..seq).map(|seq| Missing {
+            seq,
+            since: now,
+            asked: now,
+            due,
+            tries: 0,
+        }));
+        Arrival::Next
+    }
+
+    /// A keyframe starts at `seq`: what came before it no longer matters.
+    pub fn on_keyframe(&mut self, seq: u64) {
+        self.missing.retain(|missing| missing.seq >= seq);
+    }
+
+    /// The packets to ask for now, in order. Counts as having asked.
+    ///
+    /// `rtt` is believed until repairs have shown how long they take.
+    pub fn poll(&mut self, now: Instant, rtt: Duration, mut ask: impl FnMut(u64)) {
+        let rtt = self.repair_time.unwrap_or(rtt);
+        self.missing.retain_mut(|missing| {
+            if missing.due > now {
+                return true;
+            }
+            if missing.tries == MAX_TRIES || now.saturating_duration_since(missing.since) > MAX_AGE {
+                return false;
+            }
+            ask(missing.seq);
+            missing.asked = now;
+            missing.due = now + retry_after(rtt, missing.tries);
+            missing.tries += 1;
+            true
+        });
+    }
+
+    /// When [`poll`](Self::poll) is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.missing.iter().map(|missing| missing.due).min()
+    }
+
+    /// The stream begins anew.
+    pub fn reset(&mut self) {
+        *self = Nacks { repair_time: self.repair_time, ..Nacks::default() };
+    }
+}
+
+/// A repair takes a round trip; each further try waits a quarter longer, in case the link is the problem.
+fn retry_after(rtt: Duration, tries: u8) -> Duration {
+    SHORTEST_RETRY.max(rtt.mul_f64(1.1 * 1.25_f64.powi(i32::from(tries))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at, ms};
+
+    const RTT: Duration = Duration::from_millis(50);
+
+    fn asked(nacks: &mut Nacks, now: u64) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        nacks.poll(at(now), RTT, |seq| seqs.push(seq));
+        seqs
+    }
+
+    #[test]
+    fn a_gap_is_asked_for_after_a_moment_and_again_each_round_trip() {
+        let mut nacks = Nacks::default();
+        nacks.on_packet(at(0), 10, ms(5));
+        assert_eq!(nacks.on_packet(at(0), 13, ms(5)), Arrival::Next);
+        assert!(asked(&mut nacks, 4).is_empty());
+        assert_eq!(asked(&mut nacks, 5), [11, 12]);
+        assert!(asked(&mut nacks, 59).is_empty());
+        assert_eq!(nacks.on_packet(at(59), 12, ms(5)), Arrival::Repair);
+        assert_eq!(asked(&mut nacks, 60), [11]);
+    }
+
+    #[test]
+    fn reordering_is_not_loss() {
+        let mut nacks = Nacks::default();
+        nacks.on_packet(at(0), 10, ms(5));
+        nacks.on_packet(at(1), 12, ms(5));
+        assert_eq!(nacks.on_packet(at(3), 11, ms(5)), Arrival::Repair);
+        assert_eq!(nacks.poll_timeout(), None);
+        assert_eq!(nacks.on_packet(at(4), 11, ms(5)), Arrival::Late);
+    }
+
+    #[test]
+    fn it_gives_up_after_eight_tries_or_when_it_is_too_late() {
+        let mut nacks = Nacks::default();
+        nacks.on_packet(at(0), 0, ms(0));
+        nacks.on_packet(at(0), 2, ms(0));
+        let tries: usize = (0..5_000).map(|now| asked(&mut nacks, now).len()).sum();
+        assert_eq!(tries, 8);
+        assert_eq!(nacks.poll_timeout(), None);
+
+        nacks.on_packet(at(5_000), 4, ms(0));
+        assert_eq!(asked(&mut nacks, 5_000), [3]);
+        assert!(asked(&mut nacks, 6_201).is_empty(), "past 1.2 s");
+        assert_eq!(nacks.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_keyframe_makes_older_losses_moot() {
+        let mut nacks = Nacks::default();
+        nacks.on_packet(at(0), 0, ms(0));
+        nacks.on_packet(at(0), 3, ms(0));
+        nacks.on_packet(at(0), 5, ms(0));
+        nacks.on_keyframe(3);
+        assert_eq!(asked(&mut nacks, 0), [4]);
+    }
+
+    #[test]
+    fn a_torn_stream_wants_a_keyframe_instead() {
+        let mut nacks = Nacks::default();
+        nacks.on_packet(at(0), 0, ms(0));
+        assert_eq!(nacks.on_packet(at(0), MAX_GAP + 2, ms(0)), Arrival::Torn);
+        assert_eq!(nacks.poll_timeout(), None);
+        assert_eq!(nacks.on_packet(at(0), 2 * MAX_GAP + 3, ms(0)), Arrival::Next, "exactly the limit");
+    }
+
+    proptest::proptest! {
+        /// Whatever is lost, each packet is asked for at most eight times, and never once it is there.
+        #[test]
+        fn nothing_is_asked_for_that_has_come(
+            lost in proptest::collection::vec(proptest::prelude::any::<bool>(), 1..300),
+            repaired in proptest::collection::vec(proptest::prelude::any::<bool>(), 300),
+        ) {
+            let mut nacks = Nacks::default();
+            let mut there = std::collections::HashSet::new();
+            let mut tries = std::collections::HashMap::<u64, u32>::new();
+            nacks.on_packet(at(0), 0, ms(5));
+            for (index, lost) in lost.iter().enumerate() {
+                let (seq, now) = (index as u64 + 1, index as u64 * 3);
+                if !lost {
+                    nacks.on_packet(at(now), seq, ms(5));
+                    there.insert(seq);
+                }
+                for seq in asked(&mut nacks, now) {
+                    proptest::prop_assert!(!there.contains(&seq));
+                    let count = tries.entry(seq).or_default();
+                    *count += 1;
+                    proptest::prop_assert!(*count <= u32::from(MAX_TRIES));
+                    if repaired[seq as usize % 300] {
+                        proptest::prop_assert_eq!(nacks.on_packet(at(now), seq, ms(5)), Arrival::Repair);
+                        there.insert(seq);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The round trip to a peer that receives from us, by its receiver reports. RFC 3550 §6.4.1.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Sender reports remembered: a few seconds' worth for several streams.
+const REMEMBERED: usize = 64;
+
+/// Believed until a report says better.
+const ASSUMED: Duration = Duration::from_millis(100);
+
+/// Longer than this is a confused report, not a network.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// One connection's round-trip time.
+#[derive(Debug)]
+pub struct RoundTrip {
+    sent: VecDeque<(u32, Instant)>,
+    smoothed: Option<Duration>,
+}
+
+impl RoundTrip {
+    pub fn new() -> Self {
+        RoundTrip { sent: VecDeque::new(), smoothed: None }
+    }
+
+    /// The current belief; never zero.
+    pub fn get(&self) -> Duration {
+        self.smoothed.unwrap_or(ASSUMED).max(Duration::from_millis(1))
+    }
+
+    /// A sender report with this NTP time has left.
+    pub fn on_sender_report(&mut self, now: Instant, ntp: u64) {
+        if self.sent.len() == REMEMBERED {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((middle(ntp), now));
+    }
+
+    /// A report block came back: which sender report it saw last, and how long ago, in 1/65536 s.
+    pub fn on_report_block(&mut self, now: Instant, last: u32, delay: u32) {
+        let Some((_, sent_at)) = self.sent.iter().rev().find(|(ntp, _)| *ntp == last) else { return };
+        let held = Duration::from_micros(u64::from(delay) * 1_000_000 / 65_536);
+        let Some(sample) = now.saturating_duration_since(*sent_at).checked_sub(held) else { return };
+        if sample <= LONGEST {
+            // As TCP does, RFC 6298 §2: seven eighths of the old.
+            self.smoothed = Some(self.smoothed.map_or(sample, |old| (old * 7 + sample) / 8));
+        }
+    }
+}
+
+/// The middle 32 bits of an NTP timestamp: what reports refer to it by.
+fn middle(ntp: u64) -> u32 {
+    (ntp >> 16) as u32
+}
+
+#[test]
+fn a_round_trip_is_what_is_left_after_the_peer_held_the_report() {
+    use crate::testing::at;
+    let mut rtt = RoundTrip::new();
+    assert_eq!(rtt.get(), ASSUMED);
+    rtt.on_sender_report(at(1_000), 0xAAAA_BBBB_CCCC_DDDD);
+    rtt.on_report_block(at(1_540), 0xBBBB_CCCC, 65_536 / 2);
+    assert_eq!(rtt.get(), Duration::from_millis(40));
+    rtt.on_report_block(at(1_540), 0x1111_2222, 0);
+    assert_eq!(rtt.get(), Duration::from_millis(40), "a report we never sent says nothing");
+    rtt.on_report_block(at(1_100), 0xBBBB_CCCC, 65_536);
+    assert_eq!(rtt.get(), Duration::from_millis(40), "nor one that was held longer than it travelled");
+}

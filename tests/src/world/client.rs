@@ -1,0 +1,464 @@
+//! A client: a whole `rtc` peer connection, with a synthetic camera and microphone.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use interceptor::{Registry, Slot};
+use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::configuration::RTCConfigurationBuilder;
+use rtc::peer_connection::configuration::interceptor_registry::{
+    configure_nack, configure_simulcast_extension_headers, configure_twcc,
+};
+use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MIME_TYPE_VP8, MediaEngine};
+use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
+use rtc::peer_connection::event::RTCPeerConnectionEvent;
+use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
+use rtc::peer_connection::sdp::RTCSessionDescription;
+use rtc::peer_connection::state::RTCPeerConnectionState;
+use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCDtlsRole, RTCIceCandidate};
+use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
+};
+use rtc::rtp_transceiver::{RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
+pub use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc_shared::{TaggedBytesMut, TransportContext};
+use sansio::Protocol;
+use sluicegate::{MediaKind, PeerEvent, PeerId, Subscribe};
+
+use super::Datagram;
+use super::content::room_tag;
+use super::dice::Dice;
+use super::sink::Sink;
+use super::source::Source;
+use super::tap::{Rtcp, Tap, Wire};
+
+/// How a client takes part.
+#[derive(Clone)]
+pub struct Part {
+    pub audio: bool,
+    pub video: bool,
+    /// Whether its sections receive too, as browsers' `addTrack` makes them.
+    pub sendrecv: bool,
+    /// `recvonly` sections of each kind, as WHEP players offer.
+    pub slots: usize,
+    pub subscribe: Subscribe,
+    pub video_bitrate: u64,
+    pub audio_bitrate: u64,
+    /// Whether the camera keeps to a REMB.
+    pub obeys: bool,
+    pub cap: Option<sluicegate::Bitrate>,
+    /// In the client's order of preference; `None`: the stack's own.
+    pub profiles: Option<Vec<SrtpProtectionProfile>>,
+    /// Its answer never reaches it: it does not begin to connect.
+    pub absent: bool,
+    /// SSRCs to announce instead of random ones: audio, video.
+    pub ssrcs: Option<[u32; 2]>,
+}
+
+pub const AUDIO: u8 = 1;
+pub const VIDEO: u8 = 2;
+
+/// A peer of a call: sends `media`, receives everything.
+pub fn publishes(media: u8) -> Part {
+    Part {
+        audio: media & AUDIO != 0,
+        video: media & VIDEO != 0,
+        sendrecv: true,
+        slots: 0,
+        subscribe: Subscribe::Auto,
+        video_bitrate: 300_000,
+        audio_bitrate: 40_000,
+        obeys: true,
+        cap: None,
+        profiles: None,
+        absent: false,
+        ssrcs: None,
+    }
+}
+
+/// A player: receives `publishers` publishers on sections it offers itself.
+pub fn watches(publishers: usize) -> Part {
+    Part { slots: publishers, subscribe: Subscribe::Slots(Default::default()), ..publishes(0) }
+}
+
+impl Part {
+    pub fn sendonly(self) -> Part {
+        Part { sendrecv: false, ..self }
+    }
+
+    pub fn nothing_back(self) -> Part {
+        Part { sendrecv: false, subscribe: Subscribe::Nothing, ..self }
+    }
+
+    pub fn at(self, video_bitrate: u64) -> Part {
+        Part { video_bitrate, ..self }
+    }
+
+    pub fn stubborn(self) -> Part {
+        Part { obeys: false, ..self }
+    }
+
+    pub fn capped(self, cap: sluicegate::Bitrate) -> Part {
+        Part { cap: Some(cap), ..self }
+    }
+
+    pub fn absent(self) -> Part {
+        Part { absent: true, ..self }
+    }
+
+    pub fn profiles(self, profiles: &[SrtpProtectionProfile]) -> Part {
+        Part { profiles: Some(profiles.to_vec()), ..self }
+    }
+}
+
+/// One client of the world.
+pub struct Client {
+    pub name: String,
+    pub room: String,
+    pub addr: SocketAddr,
+    pub part: Part,
+    pub sink: Sink,
+    pub tap: Tap,
+    pub peer: Option<PeerId>,
+    pub joined_at: Instant,
+    /// When its connection came up, as itself sees it.
+    pub connected_at: Option<Instant>,
+    /// What the engine told its host.
+    pub events: Vec<(Instant, PeerEvent)>,
+    /// Offers of the engine that the signalling holds back.
+    pub held: Option<Vec<String>>,
+    pub answers_refused: Vec<String>,
+    pub audio: Option<Source>,
+    pub video: Option<Source>,
+    /// Neither sends nor receives: the cable is out.
+    pub silent: bool,
+    pc: RTCPeerConnection,
+    senders: [Option<RTCRtpSenderId>; 2],
+    next_report: Option<Instant>,
+    heard: usize,
+    key: u64,
+    wake: Option<Instant>,
+}
+
+impl Client {
+    pub fn new(
+        now: Instant,
+        dice: &mut Dice,
+        (room, name): (&str, &str),
+        index: usize,
+        addr: SocketAddr,
+        key: u64,
+        part: Part,
+    ) -> Client {
+        let tap = Tap::default();
+        let mut client = Client {
+            name: name.to_owned(),
+            room: room.to_owned(),
+            addr,
+            sink: Sink::new(key, room_tag(room)),
+            pc: connection(now, addr, &part, &tap),
+            tap,
+            peer: None,
+            joined_at: now,
+            connected_at: None,
+            events: Vec::new(),
+            held: None,
+            answers_refused: Vec::new(),
+            audio: None,
+            video: None,
+            silent: part.absent,
+            senders: [None; 2],
+            next_report: None,
+            heard: 0,
+            key,
+            wake: None,
+            part,
+        };
+        let part = client.part.clone();
+        for video in [false, true] {
+            if if video { part.video } else { part.audio } {
+                client.publish(now, dice, index, video);
+            }
+        }
+        for _ in 0..part.slots {
+            for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
+                let init = RTCRtpTransceiverInit {
+                    direction: RTCRtpTransceiverDirection::Recvonly,
+                    streams: vec![],
+                    send_encodings: vec![],
+                };
+                client.pc.add_transceiver_from_kind(kind, Some(init)).expect("a transceiver is added");
+            }
+        }
+        client
+    }
+
+    /// Adds a camera or a microphone; the next offer announces it.
+    pub fn publish(&mut self, now: Instant, dice: &mut Dice, index: usize, video: bool) {
+        let bitrate = if video { self.part.video_bitrate } else { self.part.audio_bitrate };
+        let room = room_tag(&self.room);
+        let mut source = Source::new(now, dice, room, index as u32, self.key, video, bitrate);
+        if let Some(ssrcs) = self.part.ssrcs {
+            source.ssrc = ssrcs[usize::from(video)];
+        }
+        let track = track(&source);
+        let direction = match self.part.sendrecv {
+            true => RTCRtpTransceiverDirection::Sendrecv,
+            false => RTCRtpTransceiverDirection::Sendonly,
+        };
+        let init = RTCRtpTransceiverInit { direction, streams: vec![], send_encodings: vec![] };
+        let id = self.pc.add_transceiver_from_track(track, Some(init)).expect("a track is added");
+        self.senders[usize::from(video)] =
+            self.pc.rtp_transceiver(id).and_then(|transceiver| transceiver.sender());
+        if video {
+            self.video = Some(source);
+        } else {
+            self.audio = Some(source);
+        }
+    }
+
+    /// Stops a camera or a microphone; the next offer says so.
+    pub fn unpublish(&mut self, video: bool) {
+        if let Some(sender) = self.senders[usize::from(video)].take() {
+            self.pc.remove_track(sender).expect("the track is there");
+        }
+        if video {
+            self.video = None;
+        } else {
+            self.audio = None;
+        }
+    }
+
+    // ---- negotiation -------------------------------------------------------------------------------
+
+    /// An offer, set as the local description.
+    pub fn offer(&mut self, now: Instant) -> String {
+        let offer = self.pc.create_offer(None).expect("an offer is made");
+        self.pc.set_local_description(now, offer.clone()).expect("our offer fits us");
+        offer.sdp
+    }
+
+    /// The engine's answer to it.
+    pub fn accept_answer(&mut self, now: Instant, sdp: &str) {
+        let answer = RTCSessionDescription::answer(sdp.to_owned()).expect("the answer parses");
+        if let Err(error) = self.pc.set_remote_description(now, answer) {
+            panic!("{} refuses the answer: {error}\n{sdp}", self.name);
+        }
+    }
+
+    /// Answers an offer of the engine, politely.
+    pub fn answer(&mut self, now: Instant, sdp: &str) -> String {
+        let offer = RTCSessionDescription::offer(sdp.to_owned()).expect("the offer parses");
+        if let Err(error) = self.pc.set_remote_description(now, offer) {
+            panic!("{} refuses the offer: {error}\n{sdp}", self.name);
+        }
+        let answer = self.pc.create_answer(None).expect("an answer is made");
+        self.pc.set_local_description(now, answer.clone()).expect("our answer fits us");
+        answer.sdp
+    }
+
+    /// Takes its own offer back: what the polite side of a glare does.
+    pub fn roll_back(&mut self, now: Instant) {
+        let rollback = RTCSessionDescription::rollback(None).expect("a rollback has no body");
+        self.pc.set_local_description(now, rollback).expect("an offer of ours is pending");
+    }
+
+    /// Says goodbye on the wire.
+    pub fn close(&mut self) {
+        let _ = self.pc.close();
+    }
+
+    /// The local description in force.
+    pub fn local_sdp(&self) -> String {
+        self.pc.current_local_description().map(|description| description.sdp).unwrap_or_default()
+    }
+
+    // ---- the wire ----------------------------------------------------------------------------------
+
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        if self.silent {
+            return;
+        }
+        let transport = TransportContext { local_addr: self.addr, peer_addr: from, ..Default::default() };
+        let _ = self.pc.handle_read(TaggedBytesMut { now, transport, message: BytesMut::from(bytes) });
+        self.wake = None;
+    }
+
+    /// What is due at `now`, and what follows from what has arrived.
+    pub fn poll(&mut self, now: Instant, out: &mut Vec<Datagram>) {
+        if self.pc.poll_timeout().is_some_and(|at| at <= now) {
+            let _ = self.pc.handle_timeout(now);
+        }
+        while let Some(event) = self.pc.poll_event() {
+            if let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(RTCPeerConnectionState::Connected) =
+                event
+                && self.connected_at.is_none()
+            {
+                self.connected_at = Some(now);
+                self.next_report = Some(now);
+                for source in [&mut self.audio, &mut self.video].into_iter().flatten() {
+                    source.start(now);
+                }
+            }
+        }
+        while let Some(TaggedRTCMessage { message, .. }) = self.pc.poll_read() {
+            if let RTCMessage::RtpPacket(_, packet) = message {
+                self.sink.take(now, &packet);
+            }
+        }
+        self.hear(now);
+        if self.connected_at.is_some() {
+            self.send_media(now);
+        }
+        while let Some(sent) = self.pc.poll_write() {
+            if !self.silent {
+                let (from, to) = (sent.transport.local_addr, sent.transport.peer_addr);
+                let from = if from.ip().is_unspecified() { self.addr } else { from };
+                out.push(Datagram { from, to, bytes: sent.message.to_vec() });
+            }
+        }
+        // A stack that is due again at once gets a millisecond: virtual time must go on.
+        let soon = now + Duration::from_millis(1);
+        self.wake = self.pc.poll_timeout().map(|at| at.max(soon));
+    }
+
+    /// Acts on the RTCP that has come: keyframe requests and caps.
+    fn hear(&mut self, _now: Instant) {
+        let wire = self.tap.wire();
+        let fresh = &wire.received[self.heard..];
+        if let Some(video) = &mut self.video {
+            let wanted =
+                Wire::of::<rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication>(fresh);
+            if wanted.iter().any(|(_, pli)| pli.media_ssrc == video.ssrc) {
+                video.want_keyframe();
+            }
+            if self.part.obeys
+                && let Some((_, rate)) = Wire::rembs(fresh).last()
+            {
+                let room = (*rate as u64).saturating_sub(self.part.audio_bitrate);
+                // Headers count against a cap, payload is what a camera sets.
+                video.bitrate = self.part.video_bitrate.min(room * 9 / 10);
+            }
+        }
+        self.heard = wire.received.len();
+    }
+
+    fn send_media(&mut self, now: Instant) {
+        for video in [false, true] {
+            let source = if video { &mut self.video } else { &mut self.audio };
+            let (Some(source), Some(sender)) = (source, self.senders[usize::from(video)]) else { continue };
+            let Some(packets) = source.poll(now) else { continue };
+            let Some(mut sender) = self.pc.rtp_sender(sender) else { continue };
+            for packet in packets {
+                let _ = sender.write_rtp(now, packet);
+            }
+        }
+        if self.next_report.is_some_and(|at| at <= now) {
+            self.next_report = Some(now + Duration::from_secs(1));
+            let reports: Vec<Rtcp> = [&self.audio, &self.video]
+                .into_iter()
+                .flatten()
+                .filter_map(|source| Some(Box::new(source.report(now)?) as Rtcp))
+                .collect();
+            for report in reports {
+                self.send_rtcp(now, vec![report]);
+            }
+        }
+    }
+
+    /// Sends RTCP of the test's making under the client's keys.
+    pub fn send_rtcp(&mut self, now: Instant, packets: Vec<Rtcp>) -> bool {
+        if let Some(id) = self.senders.iter().flatten().next() {
+            return self.pc.rtp_sender(*id).is_some_and(|mut it| it.write_rtcp(now, packets).is_ok());
+        }
+        let receiver = self.pc.get_receivers().next();
+        receiver.is_some_and(|id| {
+            self.pc.rtp_receiver(id).is_some_and(|mut it| it.write_rtcp(now, packets).is_ok())
+        })
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let sources = [&self.audio, &self.video].into_iter().flatten();
+        let media = sources.map(Source::poll_timeout).chain(self.next_report).min();
+        let media = media.filter(|_| self.connected_at.is_some());
+        [self.wake, media].into_iter().flatten().min()
+    }
+
+    // ---- readings ----------------------------------------------------------------------------------
+
+    pub fn is_connected(&self) -> bool {
+        self.connected_at.is_some()
+    }
+
+    pub fn connect_time(&self) -> Option<Duration> {
+        Some(self.connected_at?.saturating_duration_since(self.joined_at))
+    }
+
+    pub fn frames_missing(&self) -> u64 {
+        self.sink.frames_missing()
+    }
+
+    /// What the engine told the host, without the times.
+    pub fn told(&self, event: impl Fn(&PeerEvent) -> bool) -> Vec<Instant> {
+        self.events.iter().filter(|(_, told)| event(told)).map(|(at, _)| *at).collect()
+    }
+
+    /// SSRC and kind of each stream that has brought media.
+    pub fn receives(&self) -> Vec<(u32, MediaKind)> {
+        let streams = self.sink.streams.iter();
+        streams.filter_map(|(ssrc, seen)| Some((*ssrc, seen.first()?.content.kind()))).collect()
+    }
+}
+
+fn connection(now: Instant, addr: SocketAddr, part: &Part, tap: &Tap) -> RTCPeerConnection {
+    let mut media = MediaEngine::default();
+    media.register_default_codecs().expect("default codecs register");
+    configure_simulcast_extension_headers(&mut media).expect("extensions register");
+    let registry = configure_nack(Registry::new(), &mut media);
+    let registry = configure_twcc(registry, &mut media).expect("extensions register");
+    let reports = interceptor::ReceiverReportBuilder::new().build();
+    let registry = registry.with(Slot::ReceiverReport, reports).with(Slot::from(500), tap.interceptor());
+    // Left to itself this stack answers an ICE-lite offer with setup:passive, also while it is the DTLS
+    // client already; browsers keep their role (RFC 8842 §5.5).
+    let mut settings = SettingEngineBuilder::new().with_answering_dtls_role(RTCDtlsRole::Client);
+    if let Some(profiles) = &part.profiles {
+        settings = settings.with_srtp_protection_profiles(profiles.clone());
+    }
+    let mut pc = RTCPeerConnectionBuilder::new()
+        .with_configuration(RTCConfigurationBuilder::new().build())
+        .with_setting_engine(settings.build())
+        .with_media_engine(media)
+        .with_interceptor_registry(registry)
+        .build(now)
+        .expect("a peer connection is made");
+    let candidate = CandidateHostConfig {
+        base_config: CandidateConfig {
+            network: "udp".to_owned(),
+            address: addr.ip().to_string(),
+            port: addr.port(),
+            component: 1,
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    let candidate = candidate.new_candidate_host().expect("a host candidate is made");
+    let candidate = RTCIceCandidate::from(&candidate).to_json().expect("it is written");
+    pc.add_local_candidate(candidate).expect("it is ours");
+    pc
+}
+
+fn track(source: &Source) -> MediaStreamTrack {
+    let (kind, mime_type, clock_rate, channels) = match source.video {
+        true => (RtpCodecKind::Video, MIME_TYPE_VP8, 90_000, 0),
+        false => (RtpCodecKind::Audio, MIME_TYPE_OPUS, 48_000, 2),
+    };
+    let encoding = RTCRtpEncodingParameters {
+        rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(source.ssrc), ..Default::default() },
+        codec: RTCRtpCodec { mime_type: mime_type.to_owned(), clock_rate, channels, ..Default::default() },
+        ..Default::default()
+    };
+    let id = format!("{:x}", source.ssrc);
+    MediaStreamTrack::new(format!("s{id}"), format!("t{id}"), format!("l{id}"), kind, vec![encoding])
+}

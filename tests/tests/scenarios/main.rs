@@ -1,0 +1,10 @@
+//! Stories in virtual time: one production engine, real clients, and the network between them.
+
+mod call;
+mod caps;
+mod churn;
+mod feedback;
+mod gate;
+mod handshake;
+mod negotiation;
+mod slow;
