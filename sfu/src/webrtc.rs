@@ -6,25 +6,28 @@
 //! ```no_run
 //! use std::sync::Arc;
 //! use sluicegate::{PeerConfig, PeerEvent, Room, webrtc::seat};
-//! use webrtc::peer_connection::{MediaEngine, PeerConnectionBuilder, PeerConnectionEventHandler};
+//! use webrtc::media_stream::track_local::TrackLocal;
+//! use webrtc::peer_connection::{
+//!     MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler,
+//! };
 //!
-//! struct Recorder;
-//! // `on_track` hands over what the room publishes.
-//! impl PeerConnectionEventHandler for Recorder {}
+//! struct Bot;
+//! // Implement `on_track` to receive what the room publishes.
+//! impl PeerConnectionEventHandler for Bot {}
 //!
-//! # async fn record(room: Room) -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn enter(room: Room, voice: Arc<dyn TrackLocal>) -> Result<(), Box<dyn std::error::Error>> {
 //! let mut codecs = MediaEngine::default();
 //! codecs.register_default_codecs()?;
 //! let connection = PeerConnectionBuilder::new()
 //!     .with_media_engine(codecs)
-//!     .with_handler(Arc::new(Recorder))
+//!     .with_handler(Arc::new(Bot))
 //!     .with_udp_addrs(vec!["127.0.0.1:0"])
 //!     .build()
 //!     .await?;
-//! // A connection needs something to offer: a track, a transceiver or a data channel.
-//! connection.create_data_channel("recorder", None).await?;
-//! let seat = seat(&room, PeerConfig::new("recorder"), Arc::new(connection)).await?;
-//! while let Some(event) = seat.next_event().await {
+//! // A connection needs something to offer: a track to publish, or a transceiver to receive on.
+//! connection.add_track(voice).await?;
+//! let bot = seat(&room, PeerConfig::new("bot"), Arc::new(connection)).await?;
+//! while let Some(event) = bot.next_event().await {
 //!     if let PeerEvent::PeerJoined(info) = event {
 //!         println!("{} is here", info.name);
 //!     }

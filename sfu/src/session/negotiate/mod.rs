@@ -111,7 +111,8 @@ impl Negotiation {
     /// Whether this offer would restart ICE. The answer to one needs fresh credentials of ours, so
     /// give them to `set_local` between this and `handle_offer`.
     pub fn is_restart(&self, sdp: &str) -> bool {
-        let offered = RemoteDescription::parse(sdp).ok().and_then(|offer| offer.transport().ok().flatten());
+        let offered =
+            RemoteDescription::parse(sdp).ok().and_then(|offer| offer.transport(None).ok().flatten());
         let credentials = |remote: &RemoteTransport| (remote.ufrag.clone(), remote.pwd.clone());
         match (self.remote(), offered) {
             (Some(now), Some(offered)) => self.pending.is_none() && credentials(now) != credentials(&offered),

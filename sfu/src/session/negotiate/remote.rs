@@ -113,15 +113,19 @@ impl RemoteDescription {
 
     /// The one transport: of the first live m-line of the BUNDLE, media level before session level.
     /// `None` when no m-line is live.
-    pub fn transport(&self) -> Result<Option<RemoteTransport>, TransportError> {
+    ///
+    /// `setup:passive` is refused, unless this certificate is `known` as the client's. `webrtc` 0.21 and Pion
+    /// answer every ICE-lite offer with it and go on as the client. By the letter of RFC 8842 a change of role
+    /// asks for a new association; from a client that keeps its certificate we take it as that mistake.
+    pub fn transport(
+        &self,
+        known: Option<&RemoteTransport>,
+    ) -> Result<Option<RemoteTransport>, TransportError> {
         let live = |mid: &Mid| self.media.iter().find(|media| media.live && media.mid == Some(*mid));
         let Some(tagged) = self.bundle.iter().find_map(live) else {
             return Ok(None);
         };
         let (media, session) = (&tagged.transport, &self.session);
-        if media.setup.as_ref().or(session.setup.as_ref()).is_some_and(|setup| setup == "passive") {
-            return Err(TransportError::SetupPassive);
-        }
         let ufrag = media.ufrag.as_ref().or(session.ufrag.as_ref());
         let pwd = media.pwd.as_ref().or(session.pwd.as_ref());
         let (Some(ufrag), Some(pwd)) = (ufrag, pwd) else {
@@ -132,6 +136,11 @@ impl RemoteDescription {
         }
         let fingerprint = media.fingerprint.as_ref().or(session.fingerprint.as_ref());
         let (algorithm, fingerprint) = fingerprint.ok_or(TransportError::MissingFingerprint)?;
+        let is_known = known.is_some_and(|known| known.fingerprint == *fingerprint);
+        let passive = media.setup.as_ref().or(session.setup.as_ref()).is_some_and(|setup| setup == "passive");
+        if passive && !is_known {
+            return Err(TransportError::SetupPassive);
+        }
         Ok(Some(RemoteTransport {
             ufrag: ufrag.clone(),
             pwd: pwd.clone(),

@@ -48,7 +48,7 @@ impl State {
         random: &mut dyn FnMut() -> u32,
     ) -> Result<(), OfferError> {
         self.check_offer(offer)?;
-        self.learn(offer, offer.transport()?);
+        self.learn(offer, offer.transport(None)?);
         for (index, media) in offer.media.iter().enumerate() {
             let same = self.sections.get(index).filter(|section| section.mid == media.mid).cloned();
             let gone = if same.is_none() { self.sections.get(index) } else { None };
@@ -235,7 +235,7 @@ impl State {
     /// From the offered state to the agreed one.
     pub fn handle_answer(&mut self, answer: &RemoteDescription) -> Result<(), AnswerError> {
         self.check_answer(answer)?;
-        self.learn(answer, answer.transport()?);
+        self.learn(answer, answer.transport(self.remote.as_ref())?);
         for (index, media) in answer.media.iter().enumerate() {
             let two_byte = answer.allow_mixed || media.allow_mixed;
             let section = &mut self.sections[index];

@@ -383,6 +383,17 @@ fn answers_are_refused_for_exact_reasons() {
     assert_eq!(negotiation.handle_answer(&good), Ok(()));
 }
 
+/// What `webrtc` 0.21 and Pion say to any ICE-lite offer, though they are the client of the association.
+#[test]
+fn a_passive_answer_does_not_turn_an_association_around() {
+    let mut negotiation = joined("chromium-audio");
+    negotiation.add_slot(MediaKind::Video, "alice", "v");
+    let answer = obliging_answer(&negotiation.create_offer().unwrap());
+    let same = negotiation.remote().unwrap().fingerprint.clone();
+    let answer = answer.replace("AA:BB", &same).replace("setup:active", "setup:passive");
+    assert_eq!(negotiation.handle_answer(&answer), Ok(()));
+}
+
 #[test]
 fn slots_come_and_go_on_a_bounded_number_of_lines() {
     let mut negotiation = joined("chromium-publish");
