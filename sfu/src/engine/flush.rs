@@ -187,6 +187,12 @@ impl Engine {
         let router = &rooms[session.room].router;
         while let Some(queued) = session.queue.pop_front() {
             let kind = session.slots.get(usize::from(queued.slot)).map_or(MediaKind::Video, |slot| slot.kind);
+            let bound = session.slots.get(usize::from(queued.slot)).and_then(|slot| slot.source());
+            if bound.is_none_or(|source| source.track != queued.track) {
+                // The slot carries something else by now.
+                unsent(counters, kind, &queued, DropReason::Expired);
+                continue;
+            }
             let stored = router.tracks.get(queued.track).and_then(|track| track.history.get(queued.seq));
             let Some(stored) = stored else {
                 unsent(counters, kind, &queued, DropReason::Expired);

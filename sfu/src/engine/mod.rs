@@ -28,6 +28,7 @@ use crate::ids::{PeerId, PeerKey, RoomKey, Ssrc};
 use crate::path::Path;
 use crate::router::{Publication, Router};
 use crate::session::dtls::{Dtls, Fingerprint, Identity};
+use crate::session::feedback::Rtcp;
 use crate::session::ice::{Credentials, IceLite};
 use crate::session::negotiate::{LocalDescription, Negotiation, OfferError};
 use crate::session::{Session, Start};
@@ -379,7 +380,7 @@ impl Engine {
     }
 
     /// Sender reports for what the peer receives: its publishers' clocks in its own timestamps.
-    fn sender_reports(&self, now: Instant, key: PeerKey) -> Vec<crate::session::feedback::Rtcp> {
+    fn sender_reports(&self, now: Instant, key: PeerKey) -> Vec<Rtcp> {
         let session = &self.sessions[key];
         if !session.is_report_due(now) {
             return Vec::new();
@@ -389,14 +390,11 @@ impl Engine {
             let track = router.tracks.get(slot.source()?.track)?;
             slot.sender_report(now, track.report.as_ref()?)
         });
-        let mut packets: Vec<crate::session::feedback::Rtcp> = Vec::new();
-        let mut described = Vec::new();
+        let mut packets: Vec<Rtcp> = Vec::new();
         for report in reports {
-            described.push(Ssrc(report.ssrc));
+            let ssrc = Ssrc(report.ssrc);
             packets.push(Box::new(report));
-        }
-        if !described.is_empty() {
-            packets.push(session.source_description(described.into_iter()));
+            packets.push(session.source_description(ssrc));
         }
         packets
     }

@@ -1,13 +1,12 @@
 //! Whether to answer a subscriber's request for a lost packet, so that requests cannot be used as a hose.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Resends of one packet.
 const MAX_RESENDS: u8 = 3;
 
-/// Packets whose resends are remembered, per slot. At 15 % of 1000 packets a second, more than a second.
-const REMEMBERED: usize = 256;
+/// Packets whose resends are remembered, per slot: a second at 1000 packets a second.
+const REMEMBERED: usize = 1024;
 
 /// What becomes of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,10 +17,11 @@ pub enum Verdict {
     Duplicate,
 }
 
-/// The packets lately resent on one slot.
+/// The packets lately resent on one slot, by sequence number modulo the number remembered: a request costs
+/// the same whatever came before it.
 #[derive(Debug, Default)]
 pub struct Resends {
-    recent: VecDeque<Resent>,
+    recent: Vec<Option<Resent>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,20 +32,22 @@ struct Resent {
 }
 
 impl Resends {
-    /// Judges a request for outgoing packet `seq`. `Resend` counts as having resent it.
+    /// Judges a request for packet `seq`. `Resend` counts as having resent it.
     pub fn judge(&mut self, now: Instant, seq: u64, rtt: Duration) -> Verdict {
-        if let Some(resent) = self.recent.iter_mut().find(|resent| resent.seq == seq) {
-            if resent.times == MAX_RESENDS || now < resent.at + rtt {
-                return Verdict::Duplicate;
+        if self.recent.is_empty() {
+            self.recent.resize(REMEMBERED, None);
+        }
+        let place = &mut self.recent[seq as usize % REMEMBERED];
+        let times = match place {
+            Some(resent) if resent.seq == seq => {
+                if resent.times == MAX_RESENDS || now < resent.at + rtt {
+                    return Verdict::Duplicate;
+                }
+                resent.times + 1
             }
-            resent.at = now;
-            resent.times += 1;
-            return Verdict::Resend;
-        }
-        if self.recent.len() == REMEMBERED {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(Resent { seq, at: now, times: 1 });
+            _ => 1,
+        };
+        *place = Some(Resent { seq, at: now, times });
         Verdict::Resend
     }
 }

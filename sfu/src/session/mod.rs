@@ -61,8 +61,21 @@ const LEAST_REPAIRS: Bitrate = Bitrate::kbps(100);
 /// Losses come in bursts: the repairs of a lost frame must fit. In bytes.
 const REPAIR_BURST: u64 = 32 * 1024;
 
+/// Slots one peer may use up in its life. Lines are reused, so that a long call needs no more than it has at
+/// its fullest; a client that keeps replacing its own lines runs out.
+const MAX_SLOTS: usize = 1_024;
+
+/// Pairs in one NACK: a quarter of a datagram.
+const MAX_NACK_PAIRS: usize = 64;
+
+/// Sequence numbers of one compound that are looked at. A subscriber misses a few, or has lost the thread.
+const MAX_NUMBERS_ASKED: usize = 300;
+
 /// Waiting packets beyond which no more repairs are queued.
 const MAX_REPAIRS_QUEUED: usize = 256;
+
+/// Bytes of RTCP per datagram, before sealing: with headers it stays below every usual MTU.
+const MAX_COMPOUND: usize = 1_150;
 
 /// Control datagrams (STUN, DTLS, RTCP) that may wait for one flush. A handshake flight is five.
 const MAX_OUTBOX: usize = 64;
@@ -247,14 +260,15 @@ impl Session {
         // A feedback message may name at most the packets we have outstanding.
         crate::wire::rtcp::gate(&plain, self.sent.outstanding())?;
         let packets = self.feedback.read(now, plain.freeze()).ok_or(DropReason::Malformed)?;
+        let mut allowance = MAX_NUMBERS_ASKED;
         for packet in &packets {
-            self.hear(now, packet, heard);
+            self.hear(now, packet, heard, &mut allowance);
         }
         self.feedback.fold_into(counters);
         Ok(())
     }
 
-    fn hear(&mut self, now: Instant, packet: &Rtcp, heard: &mut Vec<Heard>) {
+    fn hear(&mut self, now: Instant, packet: &Rtcp, heard: &mut Vec<Heard>, allowance: &mut usize) {
         let any = packet.as_any();
         if let Some(pli) = any.downcast_ref::<PictureLossIndication>() {
             self.hear_keyframe_request(pli.media_ssrc, heard);
@@ -272,7 +286,7 @@ impl Session {
         } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
             self.hear_report_blocks(now, &report.reports);
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
-            self.hear_nack(now, nack);
+            self.hear_nack(now, nack, allowance);
         } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
             self.sent.on_feedback(feedback.base_sequence_number, feedback.packet_status_count);
         }
@@ -286,12 +300,14 @@ impl Session {
 
     /// Queues a repair for each packet that is asked for and may be sent again. What the ring no longer
     /// has is found out when its turn comes.
-    fn hear_nack(&mut self, now: Instant, nack: &TransportLayerNack) {
+    fn hear_nack(&mut self, now: Instant, nack: &TransportLayerNack, allowance: &mut usize) {
         let rtt = self.rtt.get();
         let Some(index) = self.slots.iter().position(|slot| slot.ssrc.0 == nack.media_ssrc) else { return };
         let slot = &mut self.slots[index];
         let Some(source) = slot.source().filter(|_| slot.live && slot.takes_repairs()) else { return };
-        for seq in nack.nacks.iter().flat_map(|pair| pair.packet_list()) {
+        let asked = nack.nacks.iter().flat_map(|pair| pair.packet_list()).take(*allowance);
+        for seq in asked {
+            *allowance -= 1;
             if self.queue.len() >= MAX_REPAIRS_QUEUED {
                 return;
             }
@@ -356,8 +372,10 @@ impl Session {
         let rtt = self.rtt.get();
         let sender_ssrc = self.reporter.0;
         self.uplinks.poll_nacks(now, rtt, |media, lost| {
-            let nacks = nack_pairs_from_sequence_numbers(&lost);
-            packets.push(Box::new(TransportLayerNack { sender_ssrc, media_ssrc: media.0, nacks }));
+            for pairs in nack_pairs_from_sequence_numbers(&lost).chunks(MAX_NACK_PAIRS) {
+                let nacks = pairs.to_vec();
+                packets.push(Box::new(TransportLayerNack { sender_ssrc, media_ssrc: media.0, nacks }));
+            }
         });
         // Transport-wide feedback is about the connection; which of its streams it names does not matter.
         let named = self.uplinks.media_ssrcs().next().map_or(Ssrc(0), |(ssrc, _)| ssrc);
@@ -378,24 +396,39 @@ impl Session {
     }
 
     /// A source description for one outgoing stream: with its sender report, RFC 3550 §6.5.
-    pub fn source_description(&self, ssrcs: impl Iterator<Item = Ssrc>) -> Rtcp {
+    pub fn source_description(&self, ssrc: Ssrc) -> Rtcp {
         let item = SourceDescriptionItem { sdes_type: SdesType::SdesCname, text: self.cname.clone() };
-        let chunks =
-            ssrcs.map(|ssrc| SourceDescriptionChunk { source: ssrc.0, items: vec![item.clone()] }).collect();
+        let chunks = vec![SourceDescriptionChunk { source: ssrc.0, items: vec![item] }];
         Box::new(SourceDescription { chunks })
     }
 
-    fn send_rtcp(&mut self, now: Instant, mut packets: Vec<Rtcp>, counters: &mut Counters) {
-        // RFC 3550 §6.1: a compound starts with a report.
-        let leads = packets.first().is_some_and(|first| {
-            first.as_any().is::<ReceiverReport>() || first.as_any().is::<SenderReport>()
-        });
-        if !leads {
-            packets.insert(0, Box::new(ReceiverReport { ssrc: self.reporter.0, ..Default::default() }));
+    /// Sends the packets in as many compounds as keep each within one datagram.
+    fn send_rtcp(&mut self, now: Instant, packets: Vec<Rtcp>, counters: &mut Counters) {
+        let mut compound: Vec<Rtcp> = Vec::new();
+        let mut size = 0;
+        for packet in packets {
+            if size + packet.raw_size() > MAX_COMPOUND && !compound.is_empty() {
+                self.send_compound(now, std::mem::take(&mut compound));
+                size = 0;
+            }
+            // RFC 3550 §6.1: a compound starts with a report.
+            let leads = packet.as_any().is::<ReceiverReport>() || packet.as_any().is::<SenderReport>();
+            if compound.is_empty() && !leads {
+                compound.push(Box::new(ReceiverReport { ssrc: self.reporter.0, ..Default::default() }));
+                size += 8;
+            }
+            size += packet.raw_size();
+            compound.push(packet);
         }
+        if !compound.is_empty() {
+            self.send_compound(now, compound);
+        }
+        self.feedback.fold_into(counters);
+    }
+
+    fn send_compound(&mut self, now: Instant, packets: Vec<Rtcp>) {
         let Session { feedback, secure, outbox, ice, .. } = self;
         feedback.write(now, packets, |compound| seal_rtcp(secure, outbox, ice, &compound));
-        self.feedback.fold_into(counters);
     }
 
     // ---- packets out -------------------------------------------------------------------------------
@@ -528,9 +561,12 @@ impl Session {
         for slot in &mut self.slots {
             slot.agreed = false;
         }
+        let full = self.slots.len() >= MAX_SLOTS;
         for negotiated in self.negotiation.slots() {
-            match self.slots.iter_mut().find(|slot| slot.mid == negotiated.mid) {
+            let same = |slot: &&mut Slot| slot.mid == negotiated.mid && slot.ssrc == negotiated.ssrc;
+            match self.slots.iter_mut().find(same) {
                 Some(slot) => slot.update(negotiated),
+                None if full => {}
                 None => {
                     // RFC 3711 §3.3.1: starting in the lower half avoids ambiguity about the first rollover.
                     let first_seq = (random() & 0x7fff) as u16;
@@ -541,8 +577,9 @@ impl Session {
         }
     }
 
+    /// The slot of an m-line: the latest, should the line have been replaced.
     pub fn slot_index(&self, mid: Mid) -> Option<usize> {
-        self.slots.iter().position(|slot| slot.mid == mid)
+        self.slots.iter().rposition(|slot| slot.mid == mid)
     }
 
     /// Ends a published section: its streams are forgotten everywhere.

@@ -31,6 +31,8 @@ pub struct Socket {
     buffers: Box<[u8]>,
     metas: [RecvMeta; BATCH_SIZE],
     plain_paths: HashSet<Path>,
+    /// Segments per send that this socket began with.
+    gso_segments: usize,
     /// System calls and datagrams since the last look.
     sends: u64,
     sent_datagrams: u64,
@@ -59,11 +61,12 @@ impl Socket {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         Ok(Socket {
             io: UdpSocket::from_std(socket)?,
-            state,
             local,
             buffers: vec![0; MESSAGE * BATCH_SIZE].into_boxed_slice(),
             metas: [RecvMeta::default(); BATCH_SIZE],
             plain_paths: HashSet::new(),
+            gso_segments: state.max_gso_segments(),
+            state,
             sends: 0,
             sent_datagrams: 0,
         })
@@ -131,6 +134,14 @@ impl Socket {
         }
     }
 
+    /// quinn-udp gives up segmentation for the whole socket at one EINVAL or EIO, which a single odd
+    /// destination can provoke; a fresh state has not given up.
+    fn renew_state(&mut self) {
+        if let Ok(state) = UdpSocketState::new(UdpSockRef::from(&self.io)) {
+            self.state = state;
+        }
+    }
+
     fn send_in_chunks(
         &mut self,
         transmit: &Transmit<'_>,
@@ -169,27 +180,28 @@ impl Outlet for Socket {
         let segment = transmit.segment.unwrap_or(transmit.contents.len()).max(1);
         self.sent_datagrams += transmit.contents.len().div_ceil(segment) as u64;
         let segmented = transmit.contents.len() > segment;
-        if !segmented {
-            return self.send_in_chunks(&transmit, segment, 1);
-        }
-        if self.plain_paths.contains(&transmit.path) {
-            return self.send_in_chunks(&transmit, segment, 1);
-        }
-        let per_send = self.state.max_gso_segments();
+        let plain = !segmented || self.plain_paths.contains(&transmit.path);
+        let per_send = if plain { 1 } else { self.state.max_gso_segments() };
         let before = self.sends;
         match self.send_in_chunks(&transmit, segment, per_send) {
-            Err(SendFault::Refused) if self.sends == before + 1 && per_send > 1 => {
-                // This path does not take segmentation (an odd tunnel or driver); send singly from now on.
-                if self.plain_paths.len() < MAX_PLAIN_PATHS {
-                    self.plain_paths.insert(transmit.path);
-                    // quinn-udp has just given up segmentation for the whole socket; a fresh state has not.
-                    if let Ok(state) = UdpSocketState::new(UdpSockRef::from(&self.io)) {
-                        self.state = state;
-                    }
+            Err(SendFault::Refused)
+                if self.state.max_gso_segments() < per_send && self.sends == before + 1 =>
+            {
+                // The first send failed as sends do where segmentation is not to be had (an odd tunnel or
+                // driver): this path goes singly from now on.
+                if self.plain_paths.len() >= MAX_PLAIN_PATHS {
+                    self.plain_paths.clear();
                 }
+                self.plain_paths.insert(transmit.path);
+                self.renew_state();
                 self.send_in_chunks(&transmit, segment, 1)
             }
-            result => result,
+            result => {
+                if result.is_err() && self.state.max_gso_segments() < self.gso_segments {
+                    self.renew_state();
+                }
+                result
+            }
         }
     }
 }

@@ -148,8 +148,15 @@ impl Worker {
                     return;
                 }
                 Wake::Command(Some(command)) => self.obey(command),
-                Wake::Socket => self.receive(),
-                Wake::Time => {}
+                Wake::Socket | Wake::Time => {}
+            }
+            // Whatever woke us: neither a flood of commands nor one of timers may starve the socket.
+            for _ in 0..RECEIVES_PER_TURN {
+                let more = self.receive();
+                self.flush();
+                if !more {
+                    break;
+                }
             }
             self.keep_time();
             self.flush();
@@ -191,46 +198,52 @@ impl Worker {
     /// The engine itself is not to be trusted any more: begin anew, and tell everybody who was on it.
     fn restart(&mut self) {
         tracing::error!(worker = self.config.worker, "a media worker failed and restarts without its peers");
-        let counters = std::mem::take(&mut self.engine.counters).carried_over();
-        self.engine = Engine::new(self.config.clone());
-        self.engine.counters = counters;
+        let spare = Engine::new(self.config.clone());
+        let failed = std::mem::replace(&mut self.engine, spare);
+        match catch_unwind(AssertUnwindSafe(|| failed.begin_anew())) {
+            Ok(engine) => self.engine = engine,
+            Err(_) => {
+                tracing::error!(worker = self.config.worker, "the failed engine could not even be let go")
+            }
+        }
+        self.blocked = false;
         for (_, events) in self.events.drain() {
             events.push(PeerEvent::Left(LeaveReason::Internal));
         }
         self.peers.store(0, Relaxed);
     }
 
-    fn receive(&mut self) {
-        for _ in 0..RECEIVES_PER_TURN {
-            let messages = match self.socket.receive() {
-                Ok(0) => return,
-                Ok(messages) => messages,
-                Err(error) => {
-                    // A pending ICMP error is consumed by reading it; anything else shows again.
-                    tracing::debug!(worker = self.config.worker, kind = ?error.kind(), "receive");
-                    return;
-                }
-            };
-            let reading = Reading::take();
-            let now = reading.monotonic;
-            let mut datagrams = 0;
-            let Worker { socket, engine, .. } = self;
-            let mut culprit = false;
-            for index in 0..messages {
-                for (path, arrived, datagram) in socket.datagrams(index, reading) {
-                    datagrams += 1;
-                    let serve = || engine.handle_datagram(now, arrived, path, datagram);
-                    if catch_unwind(AssertUnwindSafe(serve)).is_err() {
-                        culprit = catch_unwind(AssertUnwindSafe(|| engine.contain_panic(now)))
-                            .map_or(true, |scope| scope == PanicScope::Worker);
-                    }
-                }
+    /// Takes in what one system call gives. False: the socket is empty.
+    fn receive(&mut self) -> bool {
+        let messages = match self.socket.receive() {
+            Ok(0) => return false,
+            Ok(messages) => messages,
+            Err(error) => {
+                // A pending ICMP error is consumed by reading it; anything else shows again.
+                tracing::debug!(worker = self.config.worker, kind = ?error.kind(), "receive");
+                return false;
             }
-            self.account.io(IoOp::Recv, datagrams);
-            if culprit {
-                self.restart();
+        };
+        let reading = Reading::take();
+        let now = reading.monotonic;
+        let mut datagrams = 0;
+        let mut broken = false;
+        let Worker { socket, engine, .. } = self;
+        for index in 0..messages {
+            for (path, arrived, datagram) in socket.datagrams(index, reading) {
+                datagrams += 1;
+                let serve = || engine.handle_datagram(now, arrived, path, datagram);
+                if !broken && catch_unwind(AssertUnwindSafe(serve)).is_err() {
+                    let contained = catch_unwind(AssertUnwindSafe(|| engine.contain_panic(now)));
+                    broken = !matches!(contained, Ok(PanicScope::Peer | PanicScope::Room));
+                }
             }
         }
+        self.account.io(IoOp::Recv, datagrams);
+        if broken {
+            self.restart();
+        }
+        true
     }
 
     fn obey(&mut self, command: Command) {
@@ -291,6 +304,7 @@ impl Worker {
 
     fn flush(&mut self) {
         let now = clock::now();
+        self.blocked = false;
         while self.engine.has_output() {
             let Worker { engine, socket, .. } = self;
             match catch_unwind(AssertUnwindSafe(|| engine.flush(now, socket))) {

@@ -61,6 +61,9 @@ pub enum OfferError {
     /// `a=ice-ufrag` or `a=ice-pwd` is missing or too short (RFC 8839 §5.4).
     #[error("the offer has no valid ice-ufrag and ice-pwd")]
     IceCredentials,
+    /// Another certificate than before: that is another connection, which must join as such.
+    #[error("the fingerprint is not the one this peer joined with")]
+    FingerprintChanged,
     /// The SFU is ICE-lite and always the DTLS server (RFC 5763 §5).
     #[error("the offer wants to be the dtls server (setup:passive)")]
     SetupPassive,
@@ -148,6 +151,9 @@ pub enum AnswerError {
     /// `a=ice-ufrag` or `a=ice-pwd` is missing or too short (RFC 8839 §5.4).
     #[error("the answer has no valid ice-ufrag and ice-pwd")]
     IceCredentials,
+    /// Another certificate than before: that is another connection, which must join as such.
+    #[error("the fingerprint is not the one this peer joined with")]
+    FingerprintChanged,
     /// The SFU is ICE-lite and always the DTLS server (RFC 5763 §5).
     #[error("the answer wants to be the dtls server (setup:passive)")]
     SetupPassive,
@@ -184,6 +190,7 @@ macro_rules! from_sdp_error {
                     TransportError::MissingFingerprint => $to::MissingFingerprint,
                     TransportError::IceCredentials => $to::IceCredentials,
                     TransportError::SetupPassive => $to::SetupPassive,
+                    TransportError::FingerprintChanged => $to::FingerprintChanged,
                 }
             }
         }
@@ -197,4 +204,5 @@ pub(super) enum TransportError {
     MissingFingerprint,
     IceCredentials,
     SetupPassive,
+    FingerprintChanged,
 }

@@ -136,9 +136,12 @@ impl RemoteDescription {
         }
         let fingerprint = media.fingerprint.as_ref().or(session.fingerprint.as_ref());
         let (algorithm, fingerprint) = fingerprint.ok_or(TransportError::MissingFingerprint)?;
-        let is_known = known.is_some_and(|known| known.fingerprint == *fingerprint);
+        // RFC 8842 §4: another certificate would need another association, which ours cannot become.
+        if known.is_some_and(|known| !known.fingerprint.eq_ignore_ascii_case(fingerprint)) {
+            return Err(TransportError::FingerprintChanged);
+        }
         let passive = media.setup.as_ref().or(session.setup.as_ref()).is_some_and(|setup| setup == "passive");
-        if passive && !is_known {
+        if passive && known.is_none() {
             return Err(TransportError::SetupPassive);
         }
         Ok(Some(RemoteTransport {

@@ -68,13 +68,16 @@ fn mid(tag: &str) -> Mid {
     Mid::new(tag).unwrap()
 }
 
-/// A client that takes every offer of ours as it is.
-fn obliging_answer(offer: &str) -> String {
+/// A client that takes every offer of ours as it is, and keeps its certificate.
+fn obliging_answer(negotiation: &Negotiation, offer: &str) -> String {
+    let remote = negotiation.remote().unwrap();
+    let certificate = format!("a=fingerprint:{} {}", remote.fingerprint_algorithm, remote.fingerprint);
     let swapped =
         offer.lines().filter(|line| !line.contains("ssrc") && *line != "a=ice-lite").map(|line| match line {
             "a=sendonly" => "a=recvonly",
             "a=recvonly" => "a=sendonly",
             "a=setup:actpass" => "a=setup:active",
+            line if line.starts_with("a=fingerprint") => &certificate,
             line => line,
         });
     swapped.map(|line| format!("{line}\r\n")).collect()
@@ -82,7 +85,8 @@ fn obliging_answer(offer: &str) -> String {
 
 fn agree(negotiation: &mut Negotiation) -> Option<String> {
     let offer = negotiation.create_offer()?;
-    negotiation.handle_answer(&obliging_answer(&offer)).unwrap();
+    let answer = obliging_answer(negotiation, &offer);
+    negotiation.handle_answer(&answer).unwrap();
     Some(offer)
 }
 
@@ -298,7 +302,7 @@ fn a_slot_of_ours_is_offered_with_the_clients_numbers() {
     assert!(offer.contains("a=group:BUNDLE 0 1 s0 s1\r\n") && !offer.contains("a=setup:passive"));
     assert_eq!(negotiation.create_offer(), None);
     assert_eq!(negotiation.handle_offer(golden("firefox-publish")), Err(OfferError::Glare));
-    negotiation.handle_answer(&obliging_answer(&offer)).unwrap();
+    negotiation.handle_answer(&obliging_answer(&negotiation, &offer)).unwrap();
     assert!(slot(&negotiation, audio).agreed && slot(&negotiation, video).rtx.is_some());
     assert_eq!((slot(&negotiation, video).index, negotiation.uplinks().count()), (3, 2));
     assert_eq!(negotiation.create_offer(), None);
@@ -348,7 +352,9 @@ fn a_client_may_decline_a_slot_and_is_not_asked_again() {
     let mut negotiation = joined("chromium-audio");
     let video = negotiation.add_slot(MediaKind::Video, "alice", "v");
     let offer = negotiation.create_offer().unwrap();
-    negotiation.handle_answer(&obliging_answer(&offer).replace("a=recvonly", "a=inactive")).unwrap();
+    negotiation
+        .handle_answer(&obliging_answer(&negotiation, &offer).replace("a=recvonly", "a=inactive"))
+        .unwrap();
     assert_eq!(negotiation.rejected(), [(video, Rejection::Declined)]);
     assert!(!slot(&negotiation, video).agreed);
     assert_eq!(negotiation.create_offer(), None);
@@ -359,7 +365,9 @@ fn a_line_the_client_stops_takes_its_slot_along_and_is_recycled() {
     let mut negotiation = joined("chromium-audio");
     let first = negotiation.add_slot(MediaKind::Video, "alice", "v");
     let offer = negotiation.create_offer().unwrap();
-    negotiation.handle_answer(&obliging_answer(&offer).replace("m=video 9", "m=video 0")).unwrap();
+    negotiation
+        .handle_answer(&obliging_answer(&negotiation, &offer).replace("m=video 9", "m=video 0"))
+        .unwrap();
     assert_eq!(negotiation.rejected(), [(first, Rejection::Stopped)]);
     assert_eq!(negotiation.slots().count(), 0);
     let second = negotiation.add_slot(MediaKind::Audio, "alice", "a");
@@ -372,13 +380,15 @@ fn a_line_the_client_stops_takes_its_slot_along_and_is_recycled() {
 fn answers_are_refused_for_exact_reasons() {
     let mut negotiation = joined("chromium-audio");
     negotiation.add_slot(MediaKind::Video, "alice", "v");
-    let good = obliging_answer(&negotiation.create_offer().unwrap());
+    let offer = negotiation.create_offer().unwrap();
+    let good = obliging_answer(&negotiation, &offer);
     let mut refused = |bad: &str| negotiation.handle_answer(bad).unwrap_err();
     assert_eq!(refused(&good.replace("a=mid:s0", "a=mid:s1")), AnswerError::LineMismatch { index: 1 });
     assert_eq!(refused(&good.replace("m=video", "m=audio")), AnswerError::LineMismatch { index: 1 });
     let (short, _) = good.split_once("m=video").unwrap();
     assert_eq!(refused(short), AnswerError::LineCount { offered: 2, answered: 1 });
-    assert_eq!(refused(&good.replace("setup:active", "setup:passive")), AnswerError::SetupPassive);
+    let stranger = good.replace("a=fingerprint:sha-256 ", "a=fingerprint:sha-256 00:");
+    assert_eq!(refused(&stranger), AnswerError::FingerprintChanged);
     assert_eq!(refused(&good.replace("BUNDLE 0 s0", "BUNDLE 0")), AnswerError::NotBundled { mid: mid("s0") });
     assert_eq!(negotiation.handle_answer(&good), Ok(()));
 }
@@ -388,9 +398,8 @@ fn answers_are_refused_for_exact_reasons() {
 fn a_passive_answer_does_not_turn_an_association_around() {
     let mut negotiation = joined("chromium-audio");
     negotiation.add_slot(MediaKind::Video, "alice", "v");
-    let answer = obliging_answer(&negotiation.create_offer().unwrap());
-    let same = negotiation.remote().unwrap().fingerprint.clone();
-    let answer = answer.replace("AA:BB", &same).replace("setup:active", "setup:passive");
+    let offer = negotiation.create_offer().unwrap();
+    let answer = obliging_answer(&negotiation, &offer).replace("setup:active", "setup:passive");
     assert_eq!(negotiation.handle_answer(&answer), Ok(()));
 }
 
@@ -423,7 +432,7 @@ fn wishes_made_while_an_offer_is_pending_are_told_by_the_next() {
     negotiation.remove_slot(first);
     let second = negotiation.add_slot(MediaKind::Video, "bob", "v");
     assert_ne!(first, second);
-    negotiation.handle_answer(&obliging_answer(&offer)).unwrap();
+    negotiation.handle_answer(&obliging_answer(&negotiation, &offer)).unwrap();
     let offer = agree(&mut negotiation).unwrap();
     assert!(offer.contains("a=msid:bob v") && !offer.contains("a=msid:alice v"));
     assert!(slot(&negotiation, second).agreed && !slot(&negotiation, first).agreed);
@@ -613,7 +622,7 @@ proptest! {
                 2 => if let Some(mid) = slots.pop() { negotiation.remove_slot(mid) },
                 3 => if pending.is_none() { pending = negotiation.create_offer() },
                 4 | 5 => if let Some(offer) = pending.take() {
-                    negotiation.handle_answer(&obliging_answer(&offer)).unwrap();
+                    negotiation.handle_answer(&obliging_answer(&negotiation, &offer)).unwrap();
                 },
                 _ => if pending.take().is_some() { negotiation.rollback() },
             }
@@ -625,7 +634,7 @@ proptest! {
             distinct.dedup();
             prop_assert_eq!(distinct.len(), count);
         }
-        if let Some(offer) = pending { negotiation.handle_answer(&obliging_answer(&offer)).unwrap() }
+        if let Some(offer) = pending { negotiation.handle_answer(&obliging_answer(&negotiation, &offer)).unwrap() }
         while agree(&mut negotiation).is_some() {}
         for slot in negotiation.slots() {
             prop_assert_eq!(slot.agreed, slots.contains(&slot.mid), "{:?}", slot);
