@@ -42,6 +42,10 @@
 //! threads; [`Sfu::shutdown`] does so at once, with a goodbye to every client.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs)]
+#![cfg_attr(
+    not(feature = "shell"),
+    allow(dead_code, unused_imports, reason = "host settings and metric labels have no reader without the shell")
+)]
 
 mod config;
 mod counters;
