@@ -44,7 +44,11 @@
 #![warn(missing_docs)]
 #![cfg_attr(
     not(feature = "shell"),
-    allow(dead_code, unused_imports, reason = "host settings and metric labels have no reader without the shell")
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "host settings and metric labels have no reader without the shell"
+    )
 )]
 
 mod config;

@@ -2,11 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::hmac;
-
 use crate::drop::DropReason;
 use crate::path::Path;
-use crate::wire::stun::{Request, integrity_key};
+use crate::wire::stun::{Key, Request};
 
 /// A username fragment and password, RFC 8445 §5.3.
 #[derive(Clone, PartialEq, Eq)]
@@ -52,7 +50,7 @@ pub struct IceLite {
 struct Generation {
     ufrag: String,
     remote: Option<String>,
-    key: hmac::Key,
+    key: Key,
 }
 
 struct Validated {
@@ -227,7 +225,7 @@ impl IceLite {
 
 impl Generation {
     fn new(local: Credentials) -> Self {
-        Generation { key: integrity_key(&local.pwd), ufrag: local.ufrag, remote: None }
+        Generation { key: Key::new(&local.pwd), ufrag: local.ufrag, remote: None }
     }
 
     /// Whether USERNAME is `ours:theirs`; any `theirs` while we have not been told.

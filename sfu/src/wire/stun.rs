@@ -1,10 +1,17 @@
 //! STUN as an ICE-lite agent needs it: Binding requests in, their responses out. RFC 8489.
+//!
+//! A bounded walk of our own comes first: it costs strangers' datagrams nothing, and it knows which attributes
+//! integrity covers. Integrity itself, and all that we send, is `rtc-stun`'s.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::hmac;
+use rtc_crypto::RTCCryptoProvider;
+use rtc_stun::error_code::{CODE_ROLE_CONFLICT, ErrorCodeAttribute};
 use rtc_stun::fingerprint::fingerprint_value;
+use rtc_stun::integrity::MessageIntegrity;
+use rtc_stun::message::{BINDING_ERROR, BINDING_SUCCESS, Message, MessageType, Setter, TransactionId};
+use rtc_stun::xoraddr::XorMappedAddress;
 
 /// The part of USERNAME before the colon, which names one of our sessions, if `datagram` is a
 /// Binding request. Nothing is authenticated yet; no memory is taken.
@@ -29,9 +36,7 @@ pub struct Request<'a> {
     /// The peer claims the controlled role, which is ours.
     pub ice_controlled: bool,
     transaction: &'a [u8; 12],
-    /// The message before MESSAGE-INTEGRITY, without type and length.
-    signed: &'a [u8],
-    integrity: &'a [u8],
+    datagram: &'a [u8],
 }
 
 impl<'a> Request<'a> {
@@ -41,88 +46,80 @@ impl<'a> Request<'a> {
         let mut username = None;
         let mut use_candidate = false;
         let mut ice_controlled = false;
-        let mut signed = None;
+        let mut signed = false;
         let mut end = HEADER;
         for attribute in Attributes::of(datagram) {
             match attribute.kind {
                 FINGERPRINT if !fingerprint_matches(datagram, &attribute) => return None,
-                _ if signed.is_some() => {}
+                _ if signed => {}
                 USERNAME => username = Some(std::str::from_utf8(attribute.value).ok()?),
                 USE_CANDIDATE => use_candidate = true,
                 ICE_CONTROLLED => ice_controlled = true,
-                MESSAGE_INTEGRITY if attribute.value.len() == INTEGRITY_LEN => {
-                    signed = Some((datagram.get(4..attribute.at)?, attribute.value));
-                }
+                MESSAGE_INTEGRITY if attribute.value.len() == INTEGRITY_LEN => signed = true,
                 MESSAGE_INTEGRITY => return None,
                 _ => {}
             }
             end = attribute.end;
         }
-        let (signed, integrity) = signed?;
         let username = username?;
         // The walk ends early where an attribute overruns the message.
-        (end == datagram.len()).then_some(Request {
+        (signed && end == datagram.len()).then_some(Request {
             username,
             use_candidate,
             ice_controlled,
             transaction,
-            signed,
-            integrity,
+            datagram,
         })
     }
 
     /// Whether MESSAGE-INTEGRITY was made with `key`, RFC 8489 §14.5.
-    pub fn is_authentic(&self, key: &hmac::Key) -> bool {
-        // As if the message ended with this attribute: `signed` starts behind the length field.
-        let length = self.signed.len().saturating_sub(HEADER - 4).saturating_add(4 + INTEGRITY_LEN);
-        let Ok(length) = u16::try_from(length) else {
-            return false;
-        };
-        let mut mac = hmac::Context::with_key(key);
-        mac.update(&BINDING_REQUEST.to_be_bytes());
-        mac.update(&length.to_be_bytes());
-        mac.update(self.signed);
-        verify_slices_are_equal(mac.sign().as_ref(), self.integrity).is_ok()
+    pub fn is_authentic(&self, key: &Key) -> bool {
+        let mut message = Message::new();
+        message.unmarshal_binary(self.datagram).is_ok()
+            && MessageIntegrity::check(&mut message, key.password.as_bytes(), key.provider.crypto()).is_ok()
     }
 
     /// The success response: `remote` is where we saw the request come from.
-    pub fn success(&self, remote: SocketAddr, key: &hmac::Key) -> Vec<u8> {
-        let mut out = self.response(BINDING_SUCCESS);
-        // RFC 8489 §14.2: the port and address are hidden from meddling NATs.
-        let cookie = COOKIE.to_be_bytes();
-        let port = remote.port() ^ (COOKIE >> 16) as u16;
-        let mut mask = cookie.iter().chain(self.transaction);
-        let (family, address) = match remote.ip() {
-            IpAddr::V4(ip) => (1, ip.octets().to_vec()),
-            IpAddr::V6(ip) => (2, ip.octets().to_vec()),
-        };
-        let mut value = vec![0, family];
-        value.extend(port.to_be_bytes());
-        value.extend(address.iter().map(|byte| byte ^ mask.next().copied().unwrap_or_default()));
-        put(&mut out, XOR_MAPPED_ADDRESS, &value);
-        sealed(out, key)
+    pub fn success(&self, remote: SocketAddr, key: &Key) -> Vec<u8> {
+        let mapped = XorMappedAddress { ip: remote.ip(), port: remote.port() };
+        self.response(BINDING_SUCCESS, Box::new(mapped), key)
     }
 
     /// 487 Role Conflict, RFC 8445 §7.3.1.1: a lite agent stays controlled.
-    pub fn role_conflict(&self, key: &hmac::Key) -> Vec<u8> {
-        let mut out = self.response(BINDING_ERROR);
-        put(&mut out, ERROR_CODE, &[0, 0, 4, 87]);
-        sealed(out, key)
+    pub fn role_conflict(&self, key: &Key) -> Vec<u8> {
+        let code = ErrorCodeAttribute { code: CODE_ROLE_CONFLICT, reason: Vec::new() };
+        self.response(BINDING_ERROR, Box::new(code), key)
     }
 
-    fn response(&self, kind: u16) -> Vec<u8> {
-        let mut out = Vec::with_capacity(80);
-        out.extend(kind.to_be_bytes());
-        out.extend([0, 0]);
-        out.extend(COOKIE.to_be_bytes());
-        out.extend(self.transaction);
-        out
+    /// Empty if it cannot be encoded, which none of ours is.
+    fn response(&self, kind: MessageType, attribute: Box<dyn Setter>, key: &Key) -> Vec<u8> {
+        let integrity = MessageIntegrity::new_short_term_integrity_with_provider(
+            key.password.clone(),
+            key.provider.crypto(),
+        );
+        let mut message = Message::new();
+        let built = message.build(&[
+            Box::new(kind),
+            Box::new(TransactionId(*self.transaction)),
+            attribute,
+            Box::new(integrity),
+            Box::new(rtc_stun::fingerprint::FINGERPRINT),
+        ]);
+        built.map(|()| message.raw).unwrap_or_default()
     }
 }
 
-/// The key that a password gives for short-term credentials, RFC 8489 §9.1.1.
-pub fn integrity_key(password: &str) -> hmac::Key {
-    hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes())
+/// What a password authenticates with, for short-term credentials (RFC 8489 §9.1.1).
+pub struct Key {
+    password: String,
+    provider: Arc<dyn RTCCryptoProvider>,
+}
+
+impl Key {
+    pub fn new(password: &str) -> Self {
+        let provider = rtc_crypto::default_provider().expect("built with the aws-lc-rs provider");
+        Key { password: password.to_owned(), provider }
+    }
 }
 
 /// The transaction id, if `datagram` has the header of a Binding request.
@@ -182,32 +179,6 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
-fn put(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    out.extend(kind.to_be_bytes());
-    out.extend((value.len() as u16).to_be_bytes());
-    out.extend(value);
-    out.resize(out.len().next_multiple_of(4), 0);
-}
-
-/// Adds MESSAGE-INTEGRITY and FINGERPRINT.
-fn sealed(mut out: Vec<u8>, key: &hmac::Key) -> Vec<u8> {
-    set_length(&mut out, 4 + INTEGRITY_LEN);
-    let integrity = hmac::sign(key, &out);
-    put(&mut out, MESSAGE_INTEGRITY, integrity.as_ref());
-    set_length(&mut out, 8);
-    let fingerprint = fingerprint_value(&out);
-    put(&mut out, FINGERPRINT, &fingerprint.to_be_bytes());
-    out
-}
-
-/// The header's length field, with `more` bytes still to come.
-fn set_length(out: &mut [u8], more: usize) {
-    let length = out.len().saturating_sub(HEADER).saturating_add(more) as u16;
-    if let Some(field) = out.get_mut(2..4) {
-        field.copy_from_slice(&length.to_be_bytes());
-    }
-}
-
 const HEADER: usize = 20;
 const COOKIE: u32 = 0x2112_a442;
 /// Larger checks do not fit an Ethernet frame; browsers send about 120 bytes.
@@ -215,13 +186,9 @@ const MAX_LEN: usize = 1500;
 const INTEGRITY_LEN: usize = 20;
 
 const BINDING_REQUEST: u16 = 0x0001;
-const BINDING_SUCCESS: u16 = 0x0101;
-const BINDING_ERROR: u16 = 0x0111;
 
 const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
-const ERROR_CODE: u16 = 0x0009;
-const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const USE_CANDIDATE: u16 = 0x0025;
 const FINGERPRINT: u16 = 0x8028;
 const ICE_CONTROLLED: u16 = 0x8029;
@@ -318,14 +285,14 @@ pub(crate) mod tests {
         let request = Request::parse(&datagram).unwrap();
         assert_eq!(request.username, "ours:theirs");
         assert!(request.use_candidate && !request.ice_controlled);
-        assert!(request.is_authentic(&integrity_key("secret")));
-        assert!(!request.is_authentic(&integrity_key("secres")));
+        assert!(request.is_authentic(&Key::new("secret")));
+        assert!(!request.is_authentic(&Key::new("secres")));
         for remote in ["192.0.2.7:40000", "[2001:db8::7]:9"] {
             let remote = remote.parse().unwrap();
-            let response = request.success(remote, &integrity_key("secret"));
+            let response = request.success(remote, &Key::new("secret"));
             assert_eq!(mapped_address(&response, "secret"), Some(remote));
         }
-        let response = request.role_conflict(&integrity_key("secret"));
+        let response = request.role_conflict(&Key::new("secret"));
         let mut code = rtc_stun::error_code::ErrorCodeAttribute::default();
         rtc_stun::message::Getter::get_from(&mut code, &verified(&response, "secret")).unwrap();
         assert_eq!(code.code.0, 487);
@@ -342,7 +309,7 @@ pub(crate) mod tests {
         let request = Request::parse(&datagram).unwrap();
         assert_eq!(request.username, "evtj:h6vY");
         assert!(request.ice_controlled);
-        assert!(request.is_authentic(&integrity_key("VOkJxbRl1RmTxUk/WvJxBt")));
+        assert!(request.is_authentic(&Key::new("VOkJxbRl1RmTxUk/WvJxBt")));
     }
 
     fn hex(text: &str) -> Vec<u8> {
@@ -356,7 +323,7 @@ pub(crate) mod tests {
     #[test]
     fn a_changed_or_cut_request_is_not_authentic() {
         let datagram = check();
-        let key = integrity_key("secret");
+        let key = Key::new("secret");
         // Up to the fingerprint, whose own kind says whether it is one at all.
         for at in 0..datagram.len() - 8 {
             for bit in 0..8 {
@@ -380,7 +347,7 @@ pub(crate) mod tests {
         put(&mut appended, ICE_CONTROLLED, &[0; 8]);
         set_length(&mut appended, 0);
         let request = Request::parse(&appended).unwrap();
-        assert!(request.is_authentic(&integrity_key("secret")));
+        assert!(request.is_authentic(&Key::new("secret")));
         assert!(!request.use_candidate && !request.ice_controlled);
     }
 
@@ -411,7 +378,7 @@ pub(crate) mod tests {
             set_length(&mut datagram, 0);
             let _ = username_local(&datagram);
             if let Some(request) = Request::parse(&datagram) {
-                assert!(!request.is_authentic(&integrity_key("secret")));
+                assert!(!request.is_authentic(&Key::new("secret")));
             }
         }
     }
