@@ -8,11 +8,13 @@ pub mod client;
 pub mod clock;
 pub mod http;
 pub mod ice;
+pub mod memory;
 pub mod payload;
 pub mod probes;
 pub mod report;
 pub mod sdp;
 pub mod secure;
+pub mod stage;
 pub mod swarm;
 
 pub use client::{Join, LoadClient, LoadError};

@@ -17,6 +17,7 @@ use rtc_srtp::config::{Config, LABEL_EXTRACTOR_DTLS_SRTP};
 use rtc_srtp::context::Context;
 use rtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
 use rtc_srtp::protection_profile::ProtectionProfile;
+use sluicegate::sans_io::{KeyMaterial, MasterKey, Profile};
 
 /// Who a client is: one certificate for all clients of a process is enough for load.
 #[derive(Clone)]
@@ -45,6 +46,7 @@ pub struct Secure {
     endpoint: Endpoint,
     provider: Arc<dyn RTCCryptoProvider>,
     contexts: Option<(Context, Context)>,
+    keys: Option<KeyMaterial>,
 }
 
 impl Secure {
@@ -65,12 +67,17 @@ impl Secure {
             .build(true, Some(SERVER))?;
         let mut endpoint = Endpoint::new(CLIENT, TransportProtocol::UDP, None);
         endpoint.connect(now, SERVER, Arc::new(config), None)?;
-        Ok(Secure { endpoint, provider: identity.provider.clone(), contexts: None })
+        Ok(Secure { endpoint, provider: identity.provider.clone(), contexts: None, keys: None })
     }
 
     /// Whether media can flow.
     pub fn is_connected(&self) -> bool {
         self.contexts.is_some()
+    }
+
+    /// The keys as this side has them: what it seals with is `local`.
+    pub fn keys(&self) -> Option<&KeyMaterial> {
+        self.keys.as_ref()
     }
 
     /// Takes a DTLS datagram. False: the server has closed the association.
@@ -110,12 +117,17 @@ impl Secure {
         self.contexts.as_mut().ok_or(Error::ErrConnectionClosed)?.1.decrypt_rtp(packet)
     }
 
+    /// Seals an RTCP compound.
+    pub fn seal_rtcp(&mut self, compound: &[u8]) -> Result<BytesMut, Error> {
+        self.contexts.as_mut().ok_or(Error::ErrConnectionClosed)?.0.encrypt_rtcp(compound)
+    }
+
     /// Opens an SRTCP compound.
     pub fn open_rtcp(&mut self, packet: &[u8]) -> Result<BytesMut, Error> {
         self.contexts.as_mut().ok_or(Error::ErrConnectionClosed)?.1.decrypt_rtcp(packet)
     }
 
-    fn derive(&self) -> Result<(Context, Context), Error> {
+    fn derive(&mut self) -> Result<(Context, Context), Error> {
         let state = self.endpoint.get_connection_state(SERVER).ok_or(Error::ErrConnectionClosed)?;
         let profile = ProtectionProfile::AeadAes128Gcm;
         let mut config = Config { profile, ..Config::default() };
@@ -124,6 +136,12 @@ impl Secure {
         let material = material.map_err(|error| Error::Other(error.to_string()))?;
         config.set_session_keys_from_keying_material(material.as_ref(), true)?;
         let keys = &config.keys;
+        let master = |key: &[u8], salt: &[u8]| MasterKey { key: key.to_vec(), salt: salt.to_vec() };
+        self.keys = Some(KeyMaterial {
+            profile: Profile::AesGcm128,
+            local: master(&keys.local_master_key, &keys.local_master_salt),
+            remote: master(&keys.remote_master_key, &keys.remote_master_salt),
+        });
         let crypto = self.provider.crypto();
         let seal =
             Context::new(&keys.local_master_key, &keys.local_master_salt, profile, None, None, crypto)?;

@@ -77,8 +77,12 @@ pub mod sans_io {
         Counters, Direction, DropKind, EndReason, JoinOutcome, RequestOutcome, SrtpProfile, Transmission,
     };
     pub use crate::engine::{Engine, EngineConfig, Outlet, SendFault, Transmit};
+    pub use crate::ids::Ssrc;
     pub use crate::path::Path;
     pub use crate::session::dtls::Identity;
+    pub use crate::session::feedback::Feedback;
+    pub use crate::session::srtp::{Inbound, KeyMaterial, MasterKey, Outbound, Profile};
+    pub use crate::wire::rtcp::{Counts, gate, scan};
 }
 
 #[cfg(feature = "shell")]
