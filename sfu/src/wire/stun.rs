@@ -207,6 +207,19 @@ pub(crate) mod tests {
     use rtc_stun::textattrs::TextAttribute;
     use rtc_stun::xoraddr::XorMappedAddress;
 
+    /// Appends an attribute by hand, as no library would.
+    fn put(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
+        out.extend(kind.to_be_bytes());
+        out.extend((value.len() as u16).to_be_bytes());
+        out.extend(value);
+        out.resize(out.len().next_multiple_of(4), 0);
+    }
+
+    fn set_length(out: &mut [u8]) {
+        let length = (out.len() - HEADER) as u16;
+        out[2..4].copy_from_slice(&length.to_be_bytes());
+    }
+
     /// A check as a browser sends it, made by `rtc-stun`.
     pub(crate) struct Check<'a> {
         pub username: &'a str,
@@ -293,7 +306,7 @@ pub(crate) mod tests {
             assert_eq!(mapped_address(&response, "secret"), Some(remote));
         }
         let response = request.role_conflict(&Key::new("secret"));
-        let mut code = rtc_stun::error_code::ErrorCodeAttribute::default();
+        let mut code = ErrorCodeAttribute::default();
         rtc_stun::message::Getter::get_from(&mut code, &verified(&response, "secret")).unwrap();
         assert_eq!(code.code.0, 487);
     }
@@ -345,7 +358,7 @@ pub(crate) mod tests {
         let mut appended = plain[..plain.len() - 8].to_vec();
         put(&mut appended, USE_CANDIDATE, &[]);
         put(&mut appended, ICE_CONTROLLED, &[0; 8]);
-        set_length(&mut appended, 0);
+        set_length(&mut appended);
         let request = Request::parse(&appended).unwrap();
         assert!(request.is_authentic(&Key::new("secret")));
         assert!(!request.use_candidate && !request.ice_controlled);
@@ -365,7 +378,7 @@ pub(crate) mod tests {
         assert!(username_local(&[0; 2_000]).is_none());
         let mut long = datagram.clone();
         put(&mut long, 0xc057, &[0; 1_500]);
-        set_length(&mut long, 0);
+        set_length(&mut long);
         assert!(username_local(&long).is_none(), "longer than 1500 bytes");
     }
 
@@ -375,7 +388,7 @@ pub(crate) mod tests {
             let mut datagram = vec![0, 1, 0, 0];
             datagram.extend(COOKIE.to_be_bytes());
             datagram.extend(bytes);
-            set_length(&mut datagram, 0);
+            set_length(&mut datagram);
             let _ = username_local(&datagram);
             if let Some(request) = Request::parse(&datagram) {
                 assert!(!request.is_authentic(&Key::new("secret")));
