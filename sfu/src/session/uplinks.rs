@@ -301,7 +301,14 @@ impl Uplinks {
         let plain = packet.get_mut(..plain_len).ok_or((drop_kind, DropReason::Malformed))?;
         let at = match known {
             Ok(at) => at,
-            Err(_) => self.adopt(header, plain).ok_or((DropKind::Other, DropReason::UnknownSsrc))?,
+            Err(_) => match self.adopt(header, plain) {
+                Some(at) => at,
+                None => {
+                    // Authentic, but nobody's: it must not keep the place of a stream to come.
+                    inbound.forget(header.ssrc);
+                    return Err((DropKind::Other, DropReason::UnknownSsrc));
+                }
+            },
         };
         self.account(now, arrived, at, *header, &*plain, counters)
     }

@@ -216,8 +216,10 @@ pub(crate) mod tests {
     }
 
     fn set_length(out: &mut [u8]) {
-        let length = (out.len() - HEADER) as u16;
-        out[2..4].copy_from_slice(&length.to_be_bytes());
+        let length = out.len().saturating_sub(HEADER) as u16;
+        if let Some(field) = out.get_mut(2..4) {
+            field.copy_from_slice(&length.to_be_bytes());
+        }
     }
 
     /// A check as a browser sends it, made by `rtc-stun`.
