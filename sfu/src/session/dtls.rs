@@ -236,16 +236,19 @@ impl Dtls {
 
     /// When to call [`Dtls::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.phase != Phase::Handshake {
-            return None;
-        }
         let resend = self.resend_at.map(|(at, _)| at);
+        if self.phase != Phase::Handshake {
+            return resend;
+        }
         [resend, self.refusal_due()].into_iter().flatten().chain([self.deadline]).min()
     }
 
     /// Resends what may have been lost, and gives up when it is time to.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.phase != Phase::Handshake {
+        if self.phase == Phase::Connected {
+            return self.repeat_unconfirmed(now);
+        }
+        if self.phase == Phase::Over {
             return;
         }
         if now >= self.deadline {
@@ -256,11 +259,30 @@ impl Dtls {
         {
             return self.fail(reason);
         }
-        if let (Some((at, interval)), Some(chosen)) = (self.resend_at, &self.chosen)
+        if let (Some((at, interval)), Some(waiting)) =
+            (self.resend_at, self.chosen.as_ref().or(self.attempts.last()))
             && now >= at
         {
-            self.transmits.extend(chosen.last_flight.iter().cloned());
+            self.transmits.extend(waiting.last_flight.iter().cloned());
             self.resend_at = Some((now + interval * 2, interval * 2));
+        }
+    }
+
+    /// The peer has shown that it has our last flight: something sealed with the keys has come.
+    pub fn confirm(&mut self) {
+        if self.phase == Phase::Connected {
+            self.resend_at = None;
+        }
+    }
+
+    /// Our last flight may be lost, and a client that waits a second to ask again would connect a second
+    /// later than it need. It is repeated unasked until the client is heard.
+    fn repeat_unconfirmed(&mut self, now: Instant) {
+        if let Some((at, interval)) = self.resend_at
+            && now >= at
+        {
+            self.repeat_final_flight();
+            self.resend_at = (interval < LAST_UNASKED).then_some((now + interval * 2, interval * 2));
         }
     }
 
@@ -364,6 +386,7 @@ impl Dtls {
         // An Endpoint accepts further associations as long as it has a configuration.
         attempt.endpoint.set_server_config(None);
         self.transmits.extend(attempt.last_flight.iter().cloned());
+        self.resend_at = Some((now + RESEND, RESEND));
         if self.attempts.len() >= MAX_ATTEMPTS {
             self.attempts.remove(0);
         }
@@ -421,7 +444,7 @@ impl Dtls {
             self.transmits.extend(chosen.last_flight.iter().cloned());
         }
         match result {
-            Ok(Progress::Complete) => self.complete(),
+            Ok(Progress::Complete) => self.complete(now),
             Ok(Progress::None) => {}
             Ok(Progress::Closed) => self.fail(DtlsFailure::Protocol),
             Err(_) => {
@@ -433,7 +456,7 @@ impl Dtls {
     }
 
     /// The library is content. So are we, if the certificate and the profile are the right ones.
-    fn complete(&mut self) {
+    fn complete(&mut self, now: Instant) {
         let Some(chosen) = &self.chosen else {
             return;
         };
@@ -444,7 +467,7 @@ impl Dtls {
             Some(keys) => {
                 self.phase = Phase::Connected;
                 self.reassembly = Reassembly::default();
-                self.resend_at = None;
+                self.resend_at = Some((now + RESEND, RESEND));
                 self.events.push_back(DtlsEvent::Connected(keys));
             }
             None => self.fail(DtlsFailure::NoProfile),
@@ -725,6 +748,8 @@ pub const HANDSHAKE: Duration = Duration::from_secs(15);
 const REFUSAL_GRACE: Duration = Duration::from_secs(1);
 /// First resend of an unanswered flight, doubling: 0.4, 1.2, 2.8, 6, 12.4 s.
 const RESEND: Duration = Duration::from_millis(400);
+/// The longest interval after which the last flight is repeated unasked: at 0.4 and 1.2 s.
+const LAST_UNASKED: Duration = Duration::from_millis(800);
 /// Attempts kept apart: the honest one and a few strays.
 const MAX_ATTEMPTS: usize = 4;
 /// Records given to the library before completion. A client's flight has five.

@@ -243,7 +243,11 @@ impl Session {
         counters: &mut Counters,
     ) -> Result<Outcome, (DropKind, DropReason)> {
         let secure = self.secure.as_mut().ok_or((DropKind::Other, DropReason::UnknownPeer))?;
-        self.uplinks.receive(now, arrived, header, packet, &mut secure.inbound, counters)
+        let outcome = self.uplinks.receive(now, arrived, header, packet, &mut secure.inbound, counters);
+        if outcome.is_ok() {
+            self.dtls.confirm();
+        }
+        outcome
     }
 
     /// Opens one SRTCP compound, walks it through the chain and acts on what concerns this connection.
@@ -257,6 +261,7 @@ impl Session {
         let secure = self.secure.as_mut().ok_or(DropReason::UnknownPeer)?;
         let uplinks = &self.uplinks;
         let plain = secure.inbound.open_rtcp(packet, |ssrc| uplinks.sends(ssrc))?;
+        self.dtls.confirm();
         // A feedback message may name at most the packets we have outstanding.
         crate::wire::rtcp::gate(&plain, self.sent.outstanding())?;
         let packets = self.feedback.read(now, plain.freeze()).ok_or(DropReason::Malformed)?;
