@@ -10,7 +10,7 @@ pub use crate::session::negotiate::{AnswerError, OfferError};
 #[non_exhaustive]
 pub enum StartError {
     /// A media port is taken or not permitted.
-    #[error("cannot bind the media port {address}: {source}; free it or choose another with Config::new")]
+    #[error("cannot bind the media port {address}; free it, or choose another with Config::new")]
     Bind {
         /// The address of the worker whose socket could not be bound.
         address: SocketAddr,
@@ -42,7 +42,7 @@ pub enum StartError {
         port: u16,
     },
     /// A thread or runtime could not be made.
-    #[error("cannot start a media thread: {0}")]
+    #[error("cannot start a media thread")]
     Thread(#[from] io::Error),
     /// No certificate could be made for DTLS.
     #[error("cannot make a DTLS certificate: {0}")]
@@ -63,7 +63,7 @@ pub enum RoomError {
 #[non_exhaustive]
 pub enum JoinError {
     /// The client's offer cannot be answered.
-    #[error("{0}")]
+    #[error(transparent)]
     Offer(#[from] OfferError),
     /// A configured limit is reached.
     #[error("{what} is full: {limit} peers")]
@@ -85,10 +85,10 @@ pub enum JoinError {
 pub enum NegotiateError {
     /// The client's offer cannot be answered. [`OfferError::Glare`] means that the SFU's own offer is
     /// pending: the client rolls back, answers that one, and offers again.
-    #[error("{0}")]
+    #[error(transparent)]
     Offer(#[from] OfferError),
     /// The client's answer does not fit the offer.
-    #[error("{0}")]
+    #[error(transparent)]
     Answer(#[from] AnswerError),
     /// The peer has left.
     #[error("the peer has left")]
