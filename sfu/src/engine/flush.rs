@@ -82,6 +82,7 @@ struct Tally {
 }
 
 impl Tally {
+    #[inline]
     fn add(&mut self, kind: MediaKind, queued: &Queued, len: usize, arrived: Instant) {
         if queued.repair {
             self.repairs += 1;
@@ -101,10 +102,12 @@ impl Run {
     }
 
     /// Whether a packet of `len` bytes may follow in the same send.
+    #[inline]
     fn takes(&self, len: usize) -> bool {
         self.is_empty() || (len <= self.segment && self.count < MAX_SEGMENTS)
     }
 
+    #[inline]
     fn push(&mut self, at: usize, len: usize) {
         if self.is_empty() {
             *self = Run { start: at, end: at, segment: len, ..Run::default() };

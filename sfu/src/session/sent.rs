@@ -24,11 +24,13 @@ pub struct Sent {
 
 impl SentPackets {
     /// The number the next packet carries.
+    #[inline]
     pub fn next_number(&self) -> u16 {
         self.next as u16
     }
 
     /// The packet numbered [`next_number`](Self::next_number) has been sealed.
+    #[inline]
     pub fn record(&mut self, at: Instant, bytes: usize) {
         if self.ring.is_empty() {
             self.ring.resize(REMEMBERED, None);

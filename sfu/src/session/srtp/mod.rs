@@ -402,6 +402,7 @@ impl Outbound {
     /// # Errors
     ///
     /// The packet is not sealed and must not be sent.
+    #[inline]
     pub fn seal_rtp(
         &mut self,
         stream: StreamId,
