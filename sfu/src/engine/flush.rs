@@ -82,7 +82,6 @@ struct Tally {
 }
 
 impl Tally {
-    #[inline]
     fn add(&mut self, kind: MediaKind, queued: &Queued, len: usize, arrived: Instant) {
         if queued.repair {
             self.repairs += 1;
@@ -102,12 +101,10 @@ impl Run {
     }
 
     /// Whether a packet of `len` bytes may follow in the same send.
-    #[inline]
     fn takes(&self, len: usize) -> bool {
         self.is_empty() || (len <= self.segment && self.count < MAX_SEGMENTS)
     }
 
-    #[inline]
     fn push(&mut self, at: usize, len: usize) {
         if self.is_empty() {
             *self = Run { start: at, end: at, segment: len, ..Run::default() };

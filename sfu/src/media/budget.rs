@@ -62,7 +62,6 @@ pub struct RateMeter {
 
 impl RateMeter {
     /// Counts bytes.
-    #[inline]
     pub fn add(&mut self, now: Instant, bytes: usize) {
         self.epoch.get_or_insert(now);
         let (step, _) = self.step(now);

@@ -110,7 +110,6 @@ impl History {
     }
 
     /// The packet, unless it never came or has left.
-    #[inline]
     pub fn get(&self, seq: u64) -> Option<Stored<'_>> {
         let slot = self.slots[self.slot_of(seq)].as_ref().filter(|slot| slot.meta.seq == seq)?;
         let packet = &self.buf[slot.start as usize..][..usize::from(slot.aux) + usize::from(slot.payload)];
@@ -216,7 +215,6 @@ impl History {
         self.order.reserve(self.slots.len() - self.order.len());
     }
 
-    #[inline]
     fn slot_of(&self, seq: u64) -> usize {
         (seq & (self.slots.len() as u64 - 1)) as usize
     }

@@ -95,7 +95,6 @@ impl Rewriter {
     ///
     /// Rewriting a packet of the current segment again gives the same numbers, which is how a resend is made.
     /// A source that jumps ahead by [`MAX_DROPOUT`] has started over, and so do we.
-    #[inline]
     pub fn rewrite(&mut self, now: Instant, source: &SourcePacket) -> Option<Rewritten> {
         let goes_on = self.segment.as_ref().is_some_and(|segment| source.seq < segment.newest + MAX_DROPOUT);
         if !goes_on {
@@ -169,7 +168,6 @@ impl Segment {
         Segment { source, out, newest: source, dropped: VecDeque::new(), timestamp, picture: None }
     }
 
-    #[inline]
     fn place(&self, seq: u64) -> Option<u64> {
         let ahead = seq.checked_sub(self.source)?;
         match self.dropped.binary_search(&seq) {
@@ -202,7 +200,6 @@ impl Segment {
     }
 
     /// The packet's picture numbers, given those that went out last.
-    #[inline]
     fn picture(&mut self, source: Option<(u16, u8)>, last: Option<(u16, u8)>) -> Option<(u16, u8)> {
         let (id, tl0) = source?;
         let (id_offset, tl0_offset) = *self.picture.get_or_insert_with(|| match last {

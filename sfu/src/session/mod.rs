@@ -401,7 +401,6 @@ impl Session {
     // ---- packets out -------------------------------------------------------------------------------
 
     /// Queues a packet for one slot. False: the queue is full.
-    #[inline]
     pub fn enqueue(&mut self, queued: Queued, limit: usize) -> bool {
         let fits = self.queue.len() < limit;
         if fits {
@@ -422,7 +421,6 @@ impl Session {
     }
 
     /// Rewrites and seals one stored packet into `out`. The sealed length, or why it cannot go.
-    #[inline]
     pub fn write_packet(
         &mut self,
         now: Instant,

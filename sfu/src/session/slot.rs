@@ -183,7 +183,6 @@ impl Slot {
 
     /// Writes the packet's outgoing header and payload to `out`, ready to be sealed. `None`: the packet
     /// belongs to a source the slot has left behind, or `out` is too short.
-    #[inline]
     pub fn write(&mut self, now: Instant, stored: &Stored<'_>, twcc: u16, out: &mut [u8]) -> Option<Written> {
         let rewritten = self.rewriter.rewrite(now, &source_packet(stored))?;
         let header = Header {
@@ -244,7 +243,6 @@ impl Slot {
         self.rewriter.drop_one(seq);
     }
 
-    #[inline]
     fn write_header(&self, header: &Header, carried: &[u8], twcc: u16, out: &mut [u8]) -> usize {
         let plan = &self.plan;
         let is_long = |(_, value): (Extension, &[u8])| !(1..=16).contains(&value.len());

@@ -402,7 +402,6 @@ impl Outbound {
     /// # Errors
     ///
     /// The packet is not sealed and must not be sent.
-    #[inline]
     pub fn seal_rtp(
         &mut self,
         stream: StreamId,
