@@ -101,7 +101,7 @@ fn script(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
         let mut kind = dice.roll(usize::from(ingress::KINDS)) as u8;
         // Seconds of virtual time cost more than datagrams do.
         if kind == ingress::step::TIME && dice.roll(10) > 0 {
-            kind = ingress::step::FORGED;
+            kind = ingress::step::FRAME;
         }
         let delta = dice.roll(4) as u8;
         let seat = dice.roll(8) as u8;
