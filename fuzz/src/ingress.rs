@@ -454,7 +454,7 @@ fn origin() -> Instant {
 /// In the room.
 const PEERS: usize = 2;
 /// An input is at most this long in steps.
-const MAX_STEPS: usize = 512;
+const MAX_STEPS: usize = 2_048;
 /// Datagrams kept to be replayed.
 const RECENT: usize = 16;
 /// At one instant. Each party is due once; serving one may make another due.

@@ -100,6 +100,10 @@ fn ingress() {
             .0,
     );
     keep("ingress", "rtcp", &both().step(&[RTCP, 1, 0]).bytes(&[0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2]).0);
+    // An authentic packet of a stream that nothing announces, twice: once counted as a replay of no kind.
+    let unknown = [0x80, 77, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4, 9, 9];
+    let unknown = both().step(&[RTP, 1, 0]).bytes(&unknown).step(&[0x10, REPLAY, 1, 0, 0, 0]);
+    keep("ingress", "unannounced-replay", &unknown.0);
     let mut feedback = both().step(&[FRAME, 1, 0, 5, FRAME, 1, 1, 5]);
     for which in 0..8 {
         for slot in 0..4 {

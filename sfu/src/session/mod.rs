@@ -489,7 +489,7 @@ impl Session {
             .map_err(|_| DropReason::Expired)?;
         self.egress.add(now, sealed);
         if slot.numbers_transport() {
-            self.sent.record(now, sealed);
+            self.sent.record();
         }
         Ok(sealed)
     }

@@ -295,7 +295,9 @@ impl Uplinks {
         let (_, plain_len) =
             inbound.open_rtp(header.ssrc, header.seq, header.len, packet).map_err(|reason| match reason {
                 // Before authentication the SSRC says nothing about the sender.
-                DropReason::SrtpReplay => (drop_kind, reason),
+                DropReason::SrtpReplay if known.is_ok() => (drop_kind, reason),
+                // An authentic stream that nothing announces, again.
+                DropReason::SrtpReplay => (drop_kind, DropReason::UnknownSsrc),
                 _ => (DropKind::Other, reason),
             })?;
         let plain = packet.get_mut(..plain_len).ok_or((drop_kind, DropReason::Malformed))?;
