@@ -293,7 +293,10 @@ impl Session {
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
             self.hear_nack(now, nack, allowance);
         } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
-            self.sent.on_feedback(feedback.base_sequence_number, feedback.packet_status_count);
+            let (base, count) = (feedback.base_sequence_number, feedback.packet_status_count);
+            if let Some(told) = self.sent.on_feedback(now, base, count) {
+                self.rtt.on_at_most(told.age);
+            }
         }
     }
 
@@ -489,7 +492,7 @@ impl Session {
             .map_err(|_| DropReason::Expired)?;
         self.egress.add(now, sealed);
         if slot.numbers_transport() {
-            self.sent.record();
+            self.sent.record(now, sealed);
         }
         Ok(sealed)
     }

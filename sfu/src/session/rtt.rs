@@ -29,6 +29,11 @@ impl RoundTrip {
         self.smoothed.unwrap_or(ASSUMED).max(Duration::from_millis(1))
     }
 
+    /// Something came back after this long: the round trip took no longer.
+    pub fn on_at_most(&mut self, age: Duration) {
+        self.smoothed = Some(self.smoothed.map_or(age, |known| known.min(age)));
+    }
+
     /// A sender report with this NTP time has left.
     pub fn on_sender_report(&mut self, now: Instant, ntp: u64) {
         if self.sent.len() == REMEMBERED {

@@ -1,19 +1,39 @@
-//! What we sent, by transport-wide number: what feedback is matched against.
+//! What we sent and when, by transport-wide number: what feedback is matched against.
 
-/// Numbers remembered. At 1000 packets a second, two seconds; feedback comes every 50 to 250 ms.
-const REMEMBERED: usize = 2048;
+use std::time::{Duration, Instant};
+
+/// Packets remembered: a second at 1000 packets a second; feedback comes every 50 to 250 ms. At 8 bytes each,
+/// 8 KiB per subscriber.
+const REMEMBERED: usize = 1024;
 
 /// One peer's outgoing transport-wide numbering (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 ///
-/// Numbers are given one after the other, so which are out follows from the next one. Send times and sizes
-/// are not kept while nothing estimates bandwidth from them: at 32 bytes a packet they cost 64 KiB a
-/// subscriber, and a cache miss for each packet.
+/// Numbers are given one after the other, so a packet's place in the ring says its number.
 #[derive(Default)]
 pub struct SentPackets {
+    ring: Vec<Sent>,
+    /// What send times are counted from: the first packet's.
+    epoch: Option<Instant>,
     /// The next number to give, unwrapped.
     next: u64,
-    /// Feedback that named packets no longer, or never, remembered.
+    /// Feedback that named packets no longer, or never, in the ring.
     pub unmatched: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Sent {
+    /// Since the epoch; wraps after 71 minutes, long after the packet is forgotten.
+    micros: u32,
+    bytes: u16,
+}
+
+/// What a feedback message tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Acknowledged {
+    /// Since the newest of its packets was sent: the round trip and the time the receiver waited.
+    pub age: Duration,
+    /// What its packets weigh together, lost ones included.
+    pub bytes: u64,
 }
 
 impl SentPackets {
@@ -25,7 +45,12 @@ impl SentPackets {
 
     /// The packet numbered [`next_number`](Self::next_number) has been sealed.
     #[inline]
-    pub fn record(&mut self) {
+    pub fn record(&mut self, now: Instant, bytes: usize) {
+        if self.ring.is_empty() {
+            self.ring.resize(REMEMBERED, Sent::default());
+        }
+        let micros = now.saturating_duration_since(*self.epoch.get_or_insert(now)).as_micros() as u32;
+        self.ring[self.next as usize % REMEMBERED] = Sent { micros, bytes: bytes as u16 };
         self.next += 1;
     }
 
@@ -34,28 +59,39 @@ impl SentPackets {
         REMEMBERED.min(self.next as usize)
     }
 
-    /// A feedback message covers `count` packets from `base` on.
-    pub fn on_feedback(&mut self, base: u16, count: u16) {
-        let matched = (0..count).filter(|offset| self.is_out(base.wrapping_add(*offset))).count();
-        self.unmatched += u64::from(count) - matched as u64;
+    /// A feedback message covers `count` packets from `base` on. `None` if none of them is remembered.
+    pub fn on_feedback(&mut self, now: Instant, base: u16, count: u16) -> Option<Acknowledged> {
+        let numbers = (0..count).map(|offset| base.wrapping_add(offset));
+        let known: Vec<Sent> = numbers.filter_map(|number| self.find(number)).collect();
+        self.unmatched += u64::from(count) - known.len() as u64;
+        let since_epoch = now.saturating_duration_since(self.epoch?).as_micros() as u32;
+        let newest = known.last()?;
+        Some(Acknowledged {
+            age: Duration::from_micros(u64::from(since_epoch.wrapping_sub(newest.micros))),
+            bytes: known.iter().map(|sent| u64::from(sent.bytes)).sum(),
+        })
     }
 
-    fn is_out(&self, number: u16) -> bool {
+    fn find(&self, number: u16) -> Option<Sent> {
         let behind = (self.next as u16).wrapping_sub(number);
-        (1..=self.outstanding()).contains(&usize::from(behind))
+        let out = (1..=self.outstanding()).contains(&usize::from(behind));
+        out.then(|| self.ring[(self.next - u64::from(behind)) as usize % REMEMBERED])
     }
 }
 
 #[test]
 fn feedback_is_matched_across_the_wrap() {
+    use crate::testing::at;
     let mut sent = SentPackets::default();
     for n in 0..70_000u64 {
         assert_eq!(sent.next_number(), n as u16);
-        sent.record();
+        sent.record(at(n), 1_200);
     }
-    sent.on_feedback(69_990u32 as u16, 10);
+    let told = sent.on_feedback(at(70_039), 69_990u32 as u16, 10);
+    assert_eq!(told, Some(Acknowledged { age: Duration::from_millis(40), bytes: 12_000 }));
     assert_eq!(sent.unmatched, 0);
-    sent.on_feedback(69_990u32 as u16, 20);
+    sent.on_feedback(at(70_039), 69_990u32 as u16, 20);
     assert_eq!(sent.unmatched, 10, "ten packets were never sent");
+    assert_eq!(sent.on_feedback(at(70_039), 60_000, 10), None, "long forgotten");
     assert_eq!(sent.outstanding(), REMEMBERED);
 }
