@@ -47,7 +47,7 @@ pub fn gate(compound: &[u8], max_twcc_packets: usize) -> Result<Counts, DropReas
 
 /// Counts a well-formed compound; `None` for any other.
 ///
-/// Well-formed: at most [`MAX_BYTES`] and [`MAX_SUB_PACKETS`], each sub-packet of version 2, as long as it
+/// Well-formed: at most `MAX_BYTES` and `MAX_SUB_PACKETS`, each sub-packet of version 2, as long as it
 /// says and as long as its type needs, together exactly the datagram (RFC 3550 §A.2). Reduced-size
 /// compounds (RFC 5506) pass. Padding belongs to the last sub-packet (RFC 3550 §6.4.1), save that
 /// transport-wide feedback is padded wherever it stands: that is how its writers, ours upstream among
