@@ -28,16 +28,55 @@ pub struct Nacks {
     highest: Option<u64>,
     /// How long a repair takes, measured on those that were asked for once. A publisher that receives
     /// nothing from us sends no reports to measure the round trip by.
-    repair_time: Option<Duration>,
+    repair_time: Option<RepairTime>,
+    /// What the last requests were spaced by.
+    believed: Duration,
+}
+
+/// Mean and deviation of how long repairs take, smoothed as RFC 6298 §2 smooths round trips.
+#[derive(Clone, Copy, Debug)]
+struct RepairTime {
+    mean: Duration,
+    deviation: Duration,
+}
+
+impl RepairTime {
+    fn new(sample: Duration) -> Self {
+        RepairTime { mean: sample, deviation: sample / 2 }
+    }
+
+    fn add(&mut self, sample: Duration) {
+        self.deviation = (self.deviation * 3 + self.mean.abs_diff(sample)) / 4;
+        self.mean = (self.mean * 7 + sample) / 8;
+    }
+
+    /// Nearly every repair has come by then.
+    fn nearly_all(&self) -> Duration {
+        self.mean + self.deviation * 4
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Missing {
     seq: u64,
     since: Instant,
+    first_asked: Instant,
     asked: Instant,
     due: Instant,
     tries: u8,
+}
+
+impl Missing {
+    /// How long the repair took that has just come, if it can be told which request it answers: the only one,
+    /// or the first of two when it comes too soon after the second to answer that.
+    fn repair_time(&self, now: Instant, believed: Duration) -> Option<Duration> {
+        let since_last = now.saturating_duration_since(self.asked);
+        match self.tries {
+            1 => Some(since_last),
+            2 if since_last < believed / 2 => Some(now.saturating_duration_since(self.first_asked)),
+            _ => None,
+        }
+    }
 }
 
 /// What an arriving packet meant.
@@ -63,10 +102,13 @@ impl Nacks {
         if seq <= highest {
             return match self.missing.binary_search_by_key(&seq, |missing| missing.seq) {
                 Ok(at) => {
-                    if let Some(Missing { tries: 1, asked, .. }) = self.missing.remove(at) {
-                        let sample = now.saturating_duration_since(asked);
-                        self.repair_time =
-                            Some(self.repair_time.map_or(sample, |old| (old * 7 + sample) / 8));
+                    let sample =
+                        self.missing.remove(at).and_then(|missing| missing.repair_time(now, self.believed));
+                    if let Some(sample) = sample {
+                        match &mut self.repair_time {
+                            Some(known) => known.add(sample),
+                            None => self.repair_time = Some(RepairTime::new(sample)),
+                        }
                     }
                     Arrival::Repair
                 }
@@ -83,6 +125,7 @@ impl Nacks {
         self.missing.extend((highest + 1..seq).map(|seq| Missing {
             seq,
             since: now,
+            first_asked: now,
             asked: now,
             due,
             tries: 0,
@@ -99,7 +142,8 @@ impl Nacks {
     ///
     /// `rtt` is believed until repairs have shown how long they take.
     pub fn poll(&mut self, now: Instant, rtt: Duration, mut ask: impl FnMut(u64)) {
-        let rtt = self.repair_time.unwrap_or(rtt);
+        let rtt = self.repair_time.map_or(rtt, |known| known.nearly_all());
+        self.believed = rtt;
         self.missing.retain_mut(|missing| {
             if missing.due > now {
                 return true;
@@ -109,6 +153,9 @@ impl Nacks {
             }
             ask(missing.seq);
             missing.asked = now;
+            if missing.tries == 0 {
+                missing.first_asked = now;
+            }
             missing.due = now + retry_after(rtt, missing.tries);
             missing.tries += 1;
             true

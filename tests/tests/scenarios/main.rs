@@ -7,4 +7,5 @@ mod feedback;
 mod gate;
 mod handshake;
 mod negotiation;
+mod repair;
 mod slow;

@@ -1,0 +1,90 @@
+//! Losses made good: how much is asked for, how much is sent again, and what is missing in the end.
+
+use std::collections::BTreeSet;
+
+use sluicegate::MediaKind;
+use sluicegate::sans_io::{Direction, Transmission};
+
+use sluicegate_tests::world::{Loss, Percent, Seat, VIDEO, World, ms, publishes, secs};
+
+/// The video packets of `publisher` that `subscriber` has, and how many it lacks between first and last.
+fn got(world: &World, subscriber: Seat, publisher: Seat) -> (BTreeSet<u64>, u64) {
+    let packets: BTreeSet<u64> =
+        world[subscriber].sink.from(publisher.index, true).map(|seen| seen.content.packet).collect();
+    let span = packets.last().expect("something came") - packets.first().expect("something came") + 1;
+    let missing = span - packets.len() as u64;
+    (packets, missing)
+}
+
+#[test]
+fn a_lossy_publisher_is_asked_about_once_for_each_packet() {
+    for (seed, loss) in [
+        (1, Loss::Random(5.percent())),
+        (2, Loss::Random(5.percent())),
+        (3, Loss::Bursts { worsen: 0.02, recover: 0.4 }),
+    ] {
+        let mut world = World::new(seed);
+        let ada = world.join("room", "ada", publishes(VIDEO));
+        let bob = world.join("room", "bob", publishes(VIDEO));
+        world.connect_all(secs(2));
+        world.run(secs(1));
+        for link in [ada.uplink, ada.downlink] {
+            world.link(link).delay = ms(25);
+        }
+        let asked = |world: &World| world.counters().nacked_packets[Direction::Out as usize][1];
+        let ingress = |world: &World, how: Transmission| {
+            world.counters().ingress.packets[MediaKind::Video as usize][how as usize]
+        };
+        let sent = |world: &World| {
+            [ada, bob]
+                .iter()
+                .map(|me| world[*me].video.as_ref().expect("it publishes").packets())
+                .sum::<u64>()
+        };
+        let before = (asked(&world), ingress(&world, Transmission::First), sent(&world));
+        world.link(ada.uplink).loss = loss;
+        world.run(secs(60));
+        world.link(ada.uplink).loss = Loss::default();
+        world.run(secs(2));
+        let lost = (sent(&world) - before.2) - (ingress(&world, Transmission::First) - before.1);
+        let asked = asked(&world) - before.0;
+        let (_, missing) = got(&world, bob, ada);
+        println!("seed {seed}: {lost} lost, {asked} asked for, {missing} missing");
+        assert!(lost > 100, "{lost}");
+        assert!(asked as f64 <= 1.2 * lost as f64, "{asked} asked for, {lost} lost");
+        assert!(missing as f64 <= 0.01 * lost as f64, "{missing} of {lost} never came");
+    }
+}
+
+#[test]
+fn a_lossy_subscriber_gets_what_it_asks_for_within_the_budget() {
+    for seed in 1..=3 {
+        let mut world = World::new(seed);
+        let ada = world.join("room", "ada", publishes(VIDEO));
+        let bob = world.join("room", "bob", publishes(VIDEO));
+        let eve = world.join("room", "eve", publishes(VIDEO));
+        world.connect_all(secs(2));
+        world.run(secs(1));
+        for link in [bob.uplink, bob.downlink] {
+            world.link(link).delay = ms(25);
+        }
+        let egress = |world: &World, how: Transmission| {
+            world.counters().egress.bytes[MediaKind::Video as usize][how as usize]
+        };
+        let (first, resent) = (egress(&world, Transmission::First), egress(&world, Transmission::Rtx));
+        world.lose(bob.downlink, 5.percent());
+        world.run(secs(60));
+        world.lose(bob.downlink, 0.0);
+        world.run(secs(2));
+        let lost = world.lost(bob.downlink);
+        let missing = got(&world, bob, ada).1 + got(&world, bob, eve).1;
+        let share = (egress(&world, Transmission::Rtx) - resent) as f64
+            / (egress(&world, Transmission::First) - first) as f64;
+        println!("seed {seed}: {lost} lost, {missing} missing, {:.1} % resent", share * 100.0);
+        assert!(lost > 100, "{lost}");
+        assert!(missing as f64 <= 0.01 * lost as f64, "{missing} of {lost} never came");
+        // A third of what leaves goes to bob, and repairs may take 15 % of it.
+        assert!(share <= 0.15 / 3.0 + 0.01, "{share}");
+        assert_eq!(got(&world, eve, ada).1, 0, "nobody else is concerned");
+    }
+}
