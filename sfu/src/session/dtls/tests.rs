@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::{at, ms};
+use aws_lc_rs::digest::{self, SHA384, SHA512};
 use std::collections::BTreeMap;
 
 const SERVER: SocketAddr = US;
