@@ -120,6 +120,23 @@ async fn what_one_publishes_the_other_watches() {
 }
 
 #[tokio::test]
+async fn ipv6_carries_media_too() {
+    let v6: SocketAddr = "[::1]:0".parse().unwrap();
+    let sfu = Sfu::start(Config::new(v6).workers(1)).await.unwrap();
+    let room = sfu.room("six").unwrap();
+    let watcher = Person::new("[::1]:0", 0, false, 1).await;
+    let _viewer = watcher.sit(&room, PeerConfig::new("viewer").subscribe(everyone())).await.unwrap();
+    let publisher = Person::new("[::1]:0", 1, true, 0).await;
+    let _seat = publisher.sit(&room, PeerConfig::new("publisher")).await.unwrap();
+    let (mut speakers, mut listeners) = ([publisher], [watcher]);
+    for person in speakers.iter_mut().chain(&mut listeners) {
+        person.connects().await;
+    }
+    talk(&mut speakers, &mut listeners, 50).await;
+    assert_counted(&sfu, &speakers, &listeners).await;
+}
+
+#[tokio::test]
 async fn three_people_call_and_one_hangs_up() {
     let sfu = sfu().await;
     let room = sfu.room("call").unwrap();

@@ -54,20 +54,20 @@ pub struct Person {
 impl Person {
     /// Publishes under this number; receives on what the SFU offers.
     pub async fn publishing(number: u32) -> Person {
-        Person::new(number, true, 0).await
+        Person::new("127.0.0.1:0", number, true, 0).await
     }
 
     /// Publishes nothing and offers to receive this many publishers.
     pub async fn watching(pairs: usize) -> Person {
-        Person::new(0, false, pairs).await
+        Person::new("127.0.0.1:0", 0, false, pairs).await
     }
 
-    async fn new(number: u32, publishes: bool, pairs: usize) -> Person {
+    /// At the local `address`; publishes, and offers to receive `pairs` publishers.
+    pub async fn new(address: &'static str, number: u32, publishes: bool, pairs: usize) -> Person {
         let (heard, watch) = watch::channel(Heard::default());
         let mut codecs = MediaEngine::default();
         codecs.register_default_codecs().unwrap();
-        let builder =
-            PeerConnectionBuilder::new().with_media_engine(codecs).with_udp_addrs(vec!["127.0.0.1:0"]);
+        let builder = PeerConnectionBuilder::new().with_media_engine(codecs).with_udp_addrs(vec![address]);
         let connection = builder.with_handler(Arc::new(Ears { heard })).build().await.unwrap();
         let tracks = match publishes {
             true => {
