@@ -76,36 +76,79 @@ pub struct Ssrc(pub u32);
 pub struct Pt(pub u8);
 
 /// A media section's identification tag (`a=mid`), RFC 5888 §4. Held inline, so that it copies.
+///
+/// A one-byte header extension carries 16 bytes, browsers use one to three, and some clients put a UUID here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Mid {
+pub struct Mid(Token<36>);
+
+/// A simulcast layer's name (`a=rid`), RFC 8851 §10. Browsers' applications use one to three characters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rid(Token<16>);
+
+/// A short tag as SDP and RTP header extensions carry it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Token<const MAX: usize> {
     len: u8,
-    bytes: [u8; Mid::MAX],
+    bytes: [u8; MAX],
+}
+
+impl<const MAX: usize> Token<MAX> {
+    fn new(tag: &str, is_valid: impl Fn(u8) -> bool) -> Option<Self> {
+        if tag.is_empty() || tag.len() > MAX || !tag.bytes().all(is_valid) {
+            return None;
+        }
+        let mut bytes = [0; MAX];
+        bytes[..tag.len()].copy_from_slice(tag.as_bytes());
+        Some(Token { len: tag.len() as u8, bytes })
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).expect("only ASCII is stored")
+    }
 }
 
 impl Mid {
-    /// Longest tag accepted. A one-byte header extension carries 16 bytes, browsers use one to three,
-    /// and some clients put a UUID here.
+    /// Longest tag accepted.
     pub const MAX: usize = 36;
 
     /// `None` when the tag is empty, longer than [`Mid::MAX`] or not an RFC 4566 `token`.
     pub fn new(tag: &str) -> Option<Mid> {
-        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(&b);
-        if tag.is_empty() || tag.len() > Mid::MAX || !tag.bytes().all(token) {
-            return None;
-        }
-        let mut bytes = [0; Mid::MAX];
-        bytes[..tag.len()].copy_from_slice(tag.as_bytes());
-        Some(Mid { len: tag.len() as u8, bytes })
+        Token::new(tag, |b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(&b)).map(Mid)
     }
 
     /// The tag as SDP writes it.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(self.as_bytes()).expect("only ASCII tokens are stored")
+        self.0.as_str()
     }
 
     /// The tag as the RTP header extension carries it.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        self.0.as_bytes()
+    }
+}
+
+impl Rid {
+    /// Longest name accepted.
+    pub const MAX: usize = 16;
+
+    /// `None` when the name is empty, longer than [`Rid::MAX`] or has other characters than RFC 8851 §10
+    /// allows. Hyphen and underscore are let pass, as browsers do.
+    pub fn new(name: &str) -> Option<Rid> {
+        Token::new(name, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_').map(Rid)
+    }
+
+    /// The name as SDP writes it.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// The name as the RTP header extension carries it.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 }
 
@@ -121,6 +164,18 @@ impl fmt::Debug for Mid {
     }
 }
 
+impl fmt::Display for Rid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Rid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rid({self})")
+    }
+}
+
 #[test]
 fn a_mid_is_a_token() {
     assert_eq!(Mid::new("s0").unwrap().as_str(), "s0");
@@ -128,4 +183,11 @@ fn a_mid_is_a_token() {
     assert!(Mid::new("two words").is_none());
     assert!(Mid::new(&"x".repeat(Mid::MAX)).is_some());
     assert!(Mid::new(&"x".repeat(Mid::MAX + 1)).is_none());
+}
+
+#[test]
+fn a_rid_is_letters_and_digits() {
+    assert_eq!(Rid::new("hi").unwrap().as_str(), "hi");
+    assert!(Rid::new("").is_none() && Rid::new("a;b").is_none() && Rid::new("~q").is_none());
+    assert!(Rid::new(&"x".repeat(Rid::MAX + 1)).is_none());
 }
