@@ -147,7 +147,7 @@ fn rtp(lines: &mut Attributes<'_>, section: &Section) {
         for feedback in codec.feedback.lines() {
             lines.value("rtcp-fb", format!("{pt} {feedback}"));
         }
-        let fmtp = codec.codec.fmtp(&codec.fmtp);
+        let fmtp = codec.parameters(&section.codecs);
         if !fmtp.is_empty() {
             lines.value("fmtp", format!("{pt} {fmtp}"));
         }

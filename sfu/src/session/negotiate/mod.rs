@@ -7,6 +7,7 @@
 mod codec;
 mod error;
 mod extension;
+mod h264;
 mod lines;
 mod local;
 mod remote;

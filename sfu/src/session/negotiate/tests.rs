@@ -1,5 +1,7 @@
 //! Real browsers' offers, and what a hostile or restless client can do with them.
 
+mod codecs;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -293,7 +295,7 @@ fn a_slot_of_ours_is_offered_with_the_clients_numbers() {
     assert!(!slot(&negotiation, video).agreed);
     let offer = negotiation.create_offer().unwrap();
     assert!(offer.contains("m=audio 9 UDP/TLS/RTP/SAVPF 109\r\n"));
-    assert!(offer.contains("m=video 9 UDP/TLS/RTP/SAVPF 120 124\r\n"));
+    assert!(offer.contains("m=video 9 UDP/TLS/RTP/SAVPF 120 124 121 125 99 100\r\n"));
     assert!(
         offer
             .contains("a=extmap:7 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01")
