@@ -83,6 +83,11 @@ pub mod sans_io {
     pub use crate::session::feedback::Feedback;
     pub use crate::session::srtp::{Inbound, KeyMaterial, MasterKey, Outbound, Profile};
     pub use crate::wire::rtcp::{Counts, gate, scan};
+
+    /// The parsers, as they are.
+    pub mod wire {
+        pub use crate::wire::{av1, demux, descriptor, dtls, h264, h265, red, rtcp, rtp, stun, vp8, vp9};
+    }
 }
 
 #[cfg(feature = "shell")]

@@ -116,6 +116,7 @@ pub struct Key {
 }
 
 impl Key {
+    /// The key that a password is.
     pub fn new(password: &str) -> Self {
         let provider = rtc_crypto::default_provider().expect("built with the aws-lc-rs provider");
         Key { password: password.to_owned(), provider }
