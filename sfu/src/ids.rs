@@ -42,6 +42,17 @@ impl fmt::Debug for PeerId {
     }
 }
 
+/// One run of packets that a slot can draw on: a layer of a track, since its publisher last began it anew.
+/// Sequence numbers mean something within a feed only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Feed {
+    pub track: TrackKey,
+    /// Position among the track's layers, in the order the publisher named them; 0 without simulcast.
+    pub layer: u8,
+    /// Counts the layer's beginnings, so that what waits for an old one is not taken for the new.
+    pub run: u16,
+}
+
 /// Audio or video: the media kinds an SFU forwards.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum MediaKind {

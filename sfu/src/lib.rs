@@ -52,6 +52,7 @@
 )]
 
 mod config;
+mod congestion;
 mod counters;
 mod drop;
 mod engine;
@@ -103,10 +104,10 @@ pub mod axum;
 #[cfg_attr(docsrs, doc(cfg(feature = "webrtc")))]
 pub mod webrtc;
 
-pub use config::{Announce, Config, Limits, PeerConfig, Subscribe, TrackFilter};
+pub use config::{Announce, Config, LayerLimit, Limits, PeerConfig, Subscribe, TrackFilter};
 pub use drop::{DropReason, FilterReason};
 pub use error::{AnswerError, JoinError, NegotiateError, OfferError, RoomError, StartError};
-pub use event::{CapCause, LeaveReason, PeerEvent, PeerInfo, Rejection, SlotInfo};
+pub use event::{CapCause, LayerInfo, LeaveReason, PeerEvent, PeerInfo, Rejection, SlotInfo};
 pub use ids::{MediaKind, Mid, PeerId};
 pub use units::{Bitrate, BitrateError};
 

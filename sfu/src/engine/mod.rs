@@ -7,6 +7,7 @@
 pub mod book;
 mod flush;
 mod ingress;
+mod layers;
 mod subscribe;
 mod timers;
 
@@ -19,12 +20,12 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::BytesMut;
 use slotmap::SlotMap;
 
-use crate::config::{Limits, PeerConfig};
+use crate::config::{LayerLimit, Limits, PeerConfig};
 use crate::counters::{Counters, EndReason, IceOutcome, JoinOutcome, PanicScope, Relay};
 use crate::drop::DropReason;
 use crate::error::{JoinError, NegotiateError};
 use crate::event::{CapCause, LeaveReason, PeerEvent, PeerInfo};
-use crate::ids::{PeerId, PeerKey, RoomKey, Ssrc};
+use crate::ids::{Mid, PeerId, PeerKey, RoomKey, Ssrc};
 use crate::path::Path;
 use crate::router::{Publication, Router};
 use crate::session::dtls::{Dtls, Fingerprint, Identity};
@@ -294,6 +295,16 @@ impl Engine {
         }
     }
 
+    /// Limits what the peer gets of the track on its m-line `mid`. False: it has no such m-line to receive on.
+    pub fn limit_layers(&mut self, now: Instant, peer: PeerId, mid: &str, limit: LayerLimit) -> bool {
+        let Some(key) = self.live(peer) else { return false };
+        let slot = Mid::new(mid).and_then(|mid| self.sessions[key].slot_index(mid));
+        slot.is_some_and(|slot| {
+            self.serve(key, |engine| engine.limit_slot(now, key, slot, limit));
+            true
+        })
+    }
+
     /// Lets a peer go, with a goodbye on its path.
     pub fn leave(&mut self, now: Instant, peer: PeerId) {
         if let Some(key) = self.live(peer) {
@@ -373,6 +384,7 @@ impl Engine {
         if !self.serve_dtls(now, key) {
             return;
         }
+        self.share_downlink(now, key);
         let reports = self.sender_reports(now, key);
         let session = &mut self.sessions[key];
         session.send_due_rtcp(now, &mut self.counters, reports);
@@ -387,8 +399,9 @@ impl Engine {
         }
         let router = &self.rooms[session.room].router;
         let reports = session.slots.iter().filter(|slot| slot.live).filter_map(|slot| {
-            let track = router.tracks.get(slot.source()?.track)?;
-            slot.sender_report(now, track.report.as_ref()?)
+            let feed = slot.feed()?;
+            let layer = router.tracks.get(feed.track)?.layer(feed)?;
+            slot.sender_report(now, feed, layer.report.as_ref()?)
         });
         let mut packets: Vec<Rtcp> = Vec::new();
         for report in reports {
@@ -406,14 +419,18 @@ impl Engine {
         let mut next: Option<Instant> = None;
         for track in room.router.tracks.values_mut() {
             let Publication { publisher, mid, .. } = track.publication;
-            // A publisher that does not send yet is asked when it does; until then nothing is due.
-            let sends = |session: &&mut Box<Session>| session.uplinks.active_ssrc(mid).is_some();
-            let Some(session) = sessions.get_mut(publisher).filter(sends) else { continue };
-            if track.keyframes.poll(now, PUBLISHER_RTT) {
-                session.request_keyframe(now, mid, counters);
-                flush::mark_dirty(dirty, session, publisher);
+            let Some(session) = sessions.get_mut(publisher) else { continue };
+            for (index, layer) in (0..).zip(&mut track.layers) {
+                // What is not sent yet is asked for when it is; until then nothing is due.
+                if session.uplinks.active_ssrc(mid, index).is_none() {
+                    continue;
+                }
+                if layer.keyframes.poll(now, PUBLISHER_RTT) {
+                    session.request_keyframe(now, mid, index, counters);
+                    flush::mark_dirty(dirty, session, publisher);
+                }
+                next = [next, layer.keyframes.poll_timeout(now, PUBLISHER_RTT)].into_iter().flatten().min();
             }
-            next = [next, track.keyframes.poll_timeout(now, PUBLISHER_RTT)].into_iter().flatten().min();
         }
         timers.schedule(Due::Room(key), &mut room.scheduled, next);
     }

@@ -3,7 +3,7 @@
 use super::codec::CodecBinding;
 use super::extension::{Extension, ExtensionMap, is_id};
 use super::remote::{RemoteExtension, RemoteMedia, SsrcBinding};
-use crate::ids::{MediaKind, Mid, Ssrc};
+use crate::ids::{MediaKind, Mid, Rid, Ssrc};
 
 /// An m-line on which the peer sends to us now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Uplink {
     /// Stream and track.
     pub msid: Option<(String, String)>,
     /// The simulcast layers we accepted. None in this version: browsers then send one layer.
-    pub rids: Vec<String>,
+    pub rids: Vec<Rid>,
     pub twcc: bool,
     pub nack: bool,
     pub remb: bool,
