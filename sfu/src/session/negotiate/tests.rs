@@ -612,7 +612,7 @@ proptest! {
     /// The host and the client do as they like, in any order; the state stays in step.
     #[test]
     fn any_sequence_of_wishes_and_offers_keeps_in_step(steps in proptest::collection::vec((0_u8..7, any::<bool>()), 1..60)) {
-        let mut negotiation = joined("chromium-publish");
+        let mut negotiation = joined("chromium-simulcast");
         let mut slots: Vec<Mid> = Vec::new();
         let mut pending: Option<String> = None;
         for (step, flag) in steps {
@@ -630,6 +630,7 @@ proptest! {
             }
             let mids: Vec<Mid> = negotiation.slots().map(|slot| slot.mid).collect();
             prop_assert!(slots.iter().all(|mid| mids.contains(mid)));
+            prop_assert_eq!(negotiation.uplinks().map(|uplink| uplink.rids.len()).max(), Some(3));
             let mut distinct: Vec<u32> = negotiation.agreed.ssrcs().map(|ssrc| ssrc.0).collect();
             let count = distinct.len();
             distinct.sort_unstable();
