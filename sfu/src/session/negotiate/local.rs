@@ -8,6 +8,7 @@ use rtc_sdp::description::session::{Origin as SdpOrigin, TimeDescription};
 use rtc_sdp::{MediaDescription, SessionDescription};
 
 use super::section::{Section, SectionExtension, Slot};
+use super::simulcast;
 use crate::ids::{MediaKind, Mid, Ssrc};
 use crate::units::Bitrate;
 
@@ -83,6 +84,7 @@ impl Writing<'_> {
             self.transport(&mut lines, section.mid);
             lines.flag("rtcp-mux");
             rtp(&mut lines, section);
+            layers(&mut lines, section);
             self.streams(&mut lines, section);
         } else {
             lines.flag("inactive");
@@ -159,6 +161,16 @@ fn rtp(lines: &mut Attributes<'_>, section: &Section) {
     }
     if !formats.is_empty() {
         lines.0.media_name.formats = formats;
+    }
+}
+
+/// In an offer too: to browsers one without is the end of an agreed simulcast.
+fn layers(lines: &mut Attributes<'_>, section: &Section) {
+    for layer in &section.layers {
+        lines.value("rid", format!("{} recv", layer.rid));
+    }
+    if !section.layers.is_empty() {
+        lines.value("simulcast", simulcast::receive(&section.layers));
     }
 }
 

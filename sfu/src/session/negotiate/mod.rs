@@ -12,6 +12,7 @@ mod lines;
 mod local;
 mod remote;
 mod section;
+mod simulcast;
 mod state;
 #[cfg(test)]
 mod tests;
