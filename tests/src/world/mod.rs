@@ -36,7 +36,7 @@ use sluicegate::sans_io::{
 };
 use sluicegate::{JoinError, MediaKind, NegotiateError, PeerConfig, PeerEvent, PeerId};
 
-pub use client::{AUDIO, Client, Part, VIDEO, publishes, watches};
+pub use client::{AUDIO, Client, Part, THREE_LAYERS, VIDEO, layer_of, publishes, watches};
 pub use clock::{Percent, ms, secs};
 use dice::Dice;
 pub use link::{Conditions, Link, Loss};

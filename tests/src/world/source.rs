@@ -24,6 +24,8 @@ pub struct Source {
     /// Bits per second of payload.
     pub bitrate: u64,
     pub payload_type: u8,
+    /// Header extensions of every packet, by id.
+    pub extensions: Vec<(u8, bytes::Bytes)>,
     room: u64,
     publisher: u32,
     key: u64,
@@ -56,6 +58,7 @@ impl Source {
             video,
             bitrate,
             payload_type: if video { 96 } else { 111 },
+            extensions: Vec::new(),
             room,
             publisher,
             key,
@@ -135,7 +138,7 @@ impl Source {
                 captured,
             };
             let payload = content.write(self.key, self.video.then_some(self.picture), size);
-            let header = Header {
+            let mut header = Header {
                 version: 2,
                 marker: self.video && part + 1 == usize::from(parts),
                 payload_type: self.payload_type,
@@ -144,6 +147,9 @@ impl Source {
                 ssrc: self.ssrc,
                 ..Header::default()
             };
+            for (id, value) in &self.extensions {
+                header.set_extension(*id, value.clone()).expect("a short extension fits");
+            }
             self.sequence = self.sequence.wrapping_add(1);
             self.packets += 1;
             self.octets += payload.len() as u64;

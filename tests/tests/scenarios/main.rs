@@ -6,6 +6,7 @@ mod churn;
 mod feedback;
 mod gate;
 mod handshake;
+mod layers;
 mod negotiation;
 mod repair;
 mod slow;
