@@ -164,7 +164,9 @@ fn rtp(lines: &mut Attributes<'_>, section: &Section) {
     }
 }
 
-/// In an offer too: to browsers one without is the end of an agreed simulcast.
+/// In an offer too: to browsers one without is the end of an agreed simulcast. The price: Chromium 156 takes
+/// `~` or its absence as an order, so an offer of ours switches a layer on again that
+/// the application has switched off since its own last offer, by `setParameters` and without a word to us.
 fn layers(lines: &mut Attributes<'_>, section: &Section) {
     for layer in &section.layers {
         lines.value("rid", format!("{} recv", layer.rid));

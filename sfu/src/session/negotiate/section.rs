@@ -13,7 +13,8 @@ pub(crate) struct Uplink {
     pub kind: MediaKind,
     pub codecs: Vec<CodecBinding>,
     pub extensions: ExtensionMap,
-    /// As announced; empty where the client names none (Chromium with simulcast): tell streams by mid then.
+    /// In the order announced, one per layer where the client has layers (Firefox); empty where it names none
+    /// (Chromium with simulcast): tell streams by mid and rid then.
     pub ssrcs: Vec<SsrcBinding>,
     /// Stream and track.
     pub msid: Option<(String, String)>,

@@ -6,8 +6,7 @@ use crate::ids::Rid;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Layer {
     pub rid: Rid,
-    /// Offered as `~rid`, and said again so: libwebrtc takes a layer without `~` in our words as to be switched on,
-    /// whatever its application has set.
+    /// Offered as `~rid`, and said again so: libwebrtc would switch the layer on, whatever its application has set.
     pub paused: bool,
 }
 
