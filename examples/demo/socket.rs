@@ -244,7 +244,7 @@ impl Conversation {
 }
 
 /// Room for an offer of 40 slots (130 kB), twice.
-const MAX_MESSAGE: usize = 256 * 1024;
+const MAX_MESSAGE: usize = 384 * 1024;
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 /// Under the 30 s after which the hastiest proxies close an idle connection.

@@ -121,7 +121,9 @@ impl PictureReader {
                 spatial: told.spatial,
                 temporal: told.temporal,
                 switching_up: told.switch_targets != 0,
-                refreshing: told.switch_targets != 0,
+                // A frame may say that its target can be switched to and yet refer to one of its layer that the
+                // receiver never got: only a keyframe is safe without following the chains.
+                refreshing: false,
                 numbers: reading.picture.numbers,
             };
         }

@@ -49,6 +49,7 @@ pub struct Slot {
     /// The repair stream's next sequence number, unwrapped.
     next_repair: u64,
     resends: Resends,
+    frames: FrameNumbers,
     packets: u32,
     octets: u32,
     sent_at: Option<Instant>,
@@ -145,6 +146,7 @@ impl Slot {
             repair_stream: None,
             next_repair: u64::from(first_seq & 0x7fff),
             resends: Resends::default(),
+            frames: FrameNumbers::default(),
             packets: 0,
             octets: 0,
             sent_at: None,
@@ -240,6 +242,11 @@ impl Slot {
             timestamp: rewritten.timestamp,
             marker: piece.marker(),
         };
+        if let Some((_, descriptor)) =
+            Carried::iter(stored.aux).find(|(kind, _)| *kind == Extension::DependencyDescriptor)
+        {
+            self.frames.follow(piece.feed.track, descriptor);
+        }
         let header_len = self.write_header(&header, piece, twcc, out);
         let plain_len = write_payload(stored, &rewritten, carriage.redundancy, header_len, out)?;
         self.packets = self.packets.wrapping_add(1);
@@ -286,7 +293,11 @@ impl Slot {
     fn write_header(&self, header: &Header, piece: &Piece<'_>, twcc: u16, out: &mut [u8]) -> usize {
         let plan = &self.plan;
         let carried = piece.stored.aux;
-        let is_long = |(_, value): (Extension, &[u8])| !(1..=16).contains(&value.len());
+        // A restricted descriptor grows by four bytes at most.
+        let is_long = |(kind, value): (Extension, &[u8])| {
+            let most = if kind == Extension::DependencyDescriptor { 12 } else { 16 };
+            !(1..=most).contains(&value.len())
+        };
         let two_byte = plan.may_two_byte && (plan.needs_two_byte || Carried::iter(carried).any(is_long));
         let Header { pt, ssrc, seq, timestamp, marker } = *header;
         let mut writer = HeaderWriter::new(out, marker, pt, seq, timestamp, ssrc, two_byte);
@@ -301,10 +312,13 @@ impl Slot {
             if id == 0 {
                 continue;
             }
-            let mut restricted = [0; MAX_DESCRIPTOR];
-            match piece.restrict(kind, value, &mut restricted) {
-                Some(len) => writer.element(id, &restricted[..len]),
-                None => writer.element(id, value),
+            if kind == Extension::DependencyDescriptor {
+                let mut descriptor = [0; descriptor::MAX_BYTES];
+                let len = piece.restrict(value, &mut descriptor);
+                self.frames.patch(piece.feed.track, &mut descriptor[..len]);
+                writer.element(id, &descriptor[..len]);
+            } else {
+                writer.element(id, value);
             }
         }
         writer.finish()
@@ -383,13 +397,56 @@ impl Piece<'_> {
 
     /// A dependency descriptor names the decode targets that the subscriber can count on: in every packet, for a
     /// receiver that waits for a frame of a target it will never get stands still.
-    fn restrict(&self, kind: Extension, value: &[u8], out: &mut [u8]) -> Option<usize> {
+    fn restrict(&self, value: &[u8], out: &mut [u8]) -> usize {
         let (spatial, temporal) = self.passes;
-        if kind != Extension::DependencyDescriptor || (spatial, temporal) == (u8::MAX, u8::MAX) {
-            return None;
+        let structure = self.structure.filter(|_| (spatial, temporal) != (u8::MAX, u8::MAX));
+        let restricted = structure.and_then(|structure| {
+            descriptor::restrict(value, structure, structure.targets_within(spatial, temporal), out)
+        });
+        restricted.unwrap_or_else(|| {
+            let len = value.len().min(out.len());
+            out[..len].copy_from_slice(&value[..len]);
+            len
+        })
+    }
+}
+
+/// The frame numbers of dependency descriptors, which must not run back when another publisher takes the slot:
+/// a receiver drops a keyframe that seems older than the last (libwebrtc). Within one publisher's track they are
+/// left as they are, for its layers count together.
+#[derive(Debug, Default)]
+struct FrameNumbers {
+    /// What is added for the present track, and for the one before it, whose repairs may still come.
+    present: Option<(TrackKey, u16)>,
+    before: Option<(TrackKey, u16)>,
+    /// The newest number out.
+    newest: u16,
+}
+
+impl FrameNumbers {
+    /// A packet of `track` is about to go out for the first time, with this descriptor.
+    fn follow(&mut self, track: TrackKey, descriptor: &[u8]) {
+        let Some([_, high, low]) = descriptor.first_chunk::<3>() else { return };
+        let number = u16::from_be_bytes([*high, *low]);
+        let added = match self.present {
+            Some((present, added)) if present == track => added,
+            None => 0,
+            Some(_) => self.newest.wrapping_add(1).wrapping_sub(number),
+        };
+        if self.present.is_none_or(|(present, _)| present != track) {
+            self.before = self.present.replace((track, added));
         }
-        let structure = self.structure?;
-        descriptor::restrict(value, structure, structure.targets_within(spatial, temporal), out)
+        let out = number.wrapping_add(added);
+        if out.wrapping_sub(self.newest) < 1 << 15 {
+            self.newest = out;
+        }
+    }
+
+    fn patch(&self, track: TrackKey, descriptor: &mut [u8]) {
+        let known = [self.present, self.before].into_iter().flatten().find(|(known, _)| *known == track);
+        if let (Some((_, added)), Some([_, high, low])) = (known, descriptor.first_chunk_mut::<3>()) {
+            [*high, *low] = u16::from_be_bytes([*high, *low]).wrapping_add(added).to_be_bytes();
+        }
     }
 }
 
@@ -420,6 +477,21 @@ fn write_payload(
     Some(end)
 }
 
-/// Bytes of a dependency descriptor after its targets were restricted: with a structure for three by three
-/// layers, some 100.
-const MAX_DESCRIPTOR: usize = 256;
+#[test]
+fn frame_numbers_go_on_when_the_publisher_changes() {
+    let mut keys = slotmap::SlotMap::with_key();
+    let (ada, eve): (TrackKey, TrackKey) = (keys.insert(()), keys.insert(()));
+    let mut frames = FrameNumbers::default();
+    let mut out = |track, number: u16| {
+        let [high, low] = number.to_be_bytes();
+        let mut descriptor = [0xc0, high, low];
+        frames.follow(track, &descriptor);
+        frames.patch(track, &mut descriptor);
+        u16::from_be_bytes([descriptor[1], descriptor[2]])
+    };
+    assert_eq!(out(ada, 65_535), 65_535, "the first publisher's are left alone");
+    assert_eq!(out(ada, 1), 1);
+    assert_eq!(out(eve, 40_000), 2, "never back");
+    assert_eq!(out(eve, 40_007), 9);
+    assert_eq!(out(ada, 3), 10);
+}
