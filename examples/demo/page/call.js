@@ -340,7 +340,7 @@ class Call {
 
 // `?simulcast=1` sends three sizes, and the SFU gives each viewer the one that fits.
 function videoEncodings() {
-  if (query.get("simulcast") !== "1") return [{}];
+  if (query.get("simulcast") === "0") return [{}];
   return [
     { rid: "q", scaleResolutionDownBy: 4 },
     { rid: "h", scaleResolutionDownBy: 2 },
