@@ -81,6 +81,9 @@ impl Engine {
                 session.push_control(path, BytesMut::from(&checked.response[..]));
                 let since_join = now.saturating_duration_since(session.joined_at);
                 session.checked_at.get_or_insert(now);
+                if checked.renewed {
+                    self.book.retain_ufrags(key, |ufrag| session.ice.answers_to(ufrag));
+                }
                 if let Some(evicted) = checked.evicted {
                     self.book.remove_path(&evicted, key);
                 }

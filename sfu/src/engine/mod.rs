@@ -235,7 +235,7 @@ impl Engine {
             }
         };
         if let Some(credentials) = restart {
-            self.restart_ice(key, credentials);
+            self.restart_ice_of(key, credentials);
         }
         let session = &mut self.sessions[key];
         if let Some(remote) = session.negotiation.remote() {
@@ -249,7 +249,11 @@ impl Engine {
     pub fn answer(&mut self, now: Instant, peer: PeerId, sdp: &str) -> Result<(), NegotiateError> {
         let key = self.live(peer).ok_or(NegotiateError::Gone)?;
         self.serve(key, |engine| {
-            engine.sessions[key].negotiation.handle_answer(sdp)?;
+            let session = &mut engine.sessions[key];
+            session.negotiation.handle_answer(sdp)?;
+            if let Some(remote) = session.negotiation.remote() {
+                session.ice.set_remote(&remote.ufrag);
+            }
             engine.sync_and_resubscribe(now, key);
             Ok(())
         })
@@ -263,6 +267,32 @@ impl Engine {
             false => self.resubscribe_peer(now, room, key),
         }
         self.reschedule(key);
+    }
+
+    /// Asks the client for new ICE credentials and gives it ours: its next answer brings the restart about
+    /// (RFC 8445 §9). The paths in use serve until new ones validate. False: the peer is not there.
+    pub fn restart_ice(&mut self, now: Instant, peer: PeerId) -> bool {
+        let Some(key) = self.live(peer) else { return false };
+        self.serve(key, |engine| {
+            engine.sessions[key].restart_wanted = true;
+            let room = engine.sessions[key].room;
+            engine.resubscribe_peer(now, room, key);
+        });
+        true
+    }
+
+    /// Renews our ICE credentials, if that is wanted and no offer is on its way: the next offer tells them.
+    fn renew_credentials(&mut self, key: PeerKey) {
+        let session = &self.sessions[key];
+        if !session.restart_wanted || session.negotiation.is_pending() {
+            return;
+        }
+        let credentials = self.fresh_credentials();
+        let local = self.local_description(&credentials);
+        let session = &mut self.sessions[key];
+        session.restart_wanted = false;
+        session.negotiation.set_local(local);
+        self.restart_ice_of(key, credentials);
     }
 
     /// Does something for a peer; should it panic, the peer pays.
@@ -592,9 +622,9 @@ impl Engine {
         }
     }
 
-    /// The client's offer restarted ICE (RFC 8445 §9), and our answer told it these credentials. The paths
-    /// in use serve until the client's new ones validate.
-    fn restart_ice(&mut self, key: PeerKey, credentials: Credentials) {
+    /// ICE restarts (RFC 8445 §9), and our description tells the client these credentials. The paths in use serve
+    /// until the client's new ones validate.
+    fn restart_ice_of(&mut self, key: PeerKey, credentials: Credentials) {
         self.book.add_ufrag(&credentials.ufrag, key);
         let session = &mut self.sessions[key];
         session.ice.restart(credentials);

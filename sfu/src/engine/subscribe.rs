@@ -127,6 +127,7 @@ impl Engine {
         if self.bindings(key) != before {
             self.tell_slots(key);
         }
+        self.renew_credentials(key);
         if let Some(sdp) = self.sessions[key].negotiation.create_offer() {
             self.emit(key, PeerEvent::Offer { sdp });
         }

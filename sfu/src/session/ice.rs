@@ -69,6 +69,8 @@ pub struct Checked {
     pub nominated: bool,
     /// A path that had to make room.
     pub evicted: Option<Path>,
+    /// The credentials before a restart have served their time.
+    pub renewed: bool,
 }
 
 /// What silence led to.
@@ -128,20 +130,25 @@ impl IceLite {
             .ok_or(DropReason::UnknownPeer)?;
         if request.ice_controlled {
             let response = request.role_conflict(&generation.key);
-            return Ok(Checked { response, new_path: false, nominated: false, evicted: None });
+            return Ok(Checked {
+                response,
+                new_path: false,
+                nominated: false,
+                evicted: None,
+                renewed: false,
+            });
         }
         let response = request.success(path.remote, &generation.key);
         let current = std::ptr::eq(generation, &self.local);
-        if current {
-            self.previous = None;
-        }
+        let renewed = current && self.previous.take().is_some();
         let (new_path, evicted) = self.validate(now, path);
-        let choose = request.use_candidate || self.selected.is_none();
+        let abandoned = self.selected.is_none_or(|path| !self.checked_within(now, &path, ABANDONED));
+        let choose = request.use_candidate || abandoned;
         let nominated = choose && self.selected != Some(path);
         if nominated {
             self.selected = Some(path);
         }
-        Ok(Checked { response, new_path, nominated, evicted })
+        Ok(Checked { response, new_path, nominated, evicted, renewed })
     }
 
     /// Whether an authenticated request has come on `path` within the last `span`.
@@ -250,6 +257,9 @@ pub const CONSENT: Duration = Duration::from_secs(28);
 pub const FIRST_CHECK: Duration = Duration::from_secs(30);
 /// Browsers use two or three paths at a time; a peer on the move leaves some behind.
 pub const MAX_PATHS: usize = 8;
+/// A peer that checks on another path, and for so long not on the selected one, has moved without a nomination:
+/// its NAT gave it another address. Checks on a path in use come every 5 s, give or take a fifth (RFC 7675 §5.1).
+const ABANDONED: Duration = Duration::from_secs(7);
 
 #[cfg(test)]
 mod tests {

@@ -151,6 +151,8 @@ pub struct Session {
     pub checked_at: Option<Instant>,
     pub secured_at: Option<Instant>,
     pub flowing: bool,
+    /// The next offer shall restart ICE.
+    pub restart_wanted: bool,
     /// Told the host that no check has arrived.
     pub warned_unreachable: bool,
     /// In the engine's list of sessions with something to send.
@@ -208,6 +210,7 @@ impl Session {
             checked_at: None,
             secured_at: None,
             flowing: false,
+            restart_wanted: false,
             warned_unreachable: false,
             dirty: false,
             scheduled: None,

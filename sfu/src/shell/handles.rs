@@ -153,6 +153,12 @@ impl Peer {
         }
     }
 
+    /// Has the client find its way to us anew (ICE restart, RFC 8445 §9), by a [`PeerEvent::Offer`]: for a host
+    /// that knows its client has changed networks, or that its media has stopped. Media flows on meanwhile.
+    pub fn restart_ice(&self) {
+        let _ = self.send(Command::RestartIce { peer: self.shared.id });
+    }
+
     /// Limits what this peer gets of the track on its m-line `mid` (see
     /// [`SlotInfo::mid`](crate::SlotInfo::mid)): a tile of 180 lines needs no 720. The limit stays with the m-line,
     /// whatever it carries later. Within it, the peer gets the best layer that its publisher sends and its network

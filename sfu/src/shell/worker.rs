@@ -59,6 +59,9 @@ pub enum Command {
         cap: Option<Bitrate>,
         reply: Reply<()>,
     },
+    RestartIce {
+        peer: PeerId,
+    },
     LimitLayers {
         peer: PeerId,
         mid: String,
@@ -279,6 +282,9 @@ impl Worker {
             Command::SetPublishCap { peer, cap, reply } => {
                 self.guarded(|engine| engine.set_publish_cap(now, peer, cap));
                 let _ = reply.send(());
+            }
+            Command::RestartIce { peer } => {
+                self.guarded(|engine| engine.restart_ice(now, peer));
             }
             Command::LimitLayers { peer, mid, limit, reply } => {
                 let found = self.guarded(|engine| engine.limit_layers(now, peer, &mid, limit));

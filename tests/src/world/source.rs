@@ -101,6 +101,12 @@ impl Source {
         self.sequence = sequence;
     }
 
+    /// Leaves out so many sequence numbers and ticks, as a camera that was replaced does.
+    pub fn jump(&mut self, packets: u16, ticks: u32) {
+        self.sequence = self.sequence.wrapping_add(packets);
+        self.offset = self.offset.wrapping_add(ticks);
+    }
+
     /// Packets made so far, of the whole stream.
     pub fn packets(&self) -> u64 {
         self.packets

@@ -7,6 +7,7 @@ mod feedback;
 mod gate;
 mod handshake;
 mod layers;
+mod mobility;
 mod negotiation;
 mod repair;
 mod slow;

@@ -122,6 +122,11 @@ impl Negotiation {
         }
     }
 
+    /// An offer of ours waits for its answer.
+    pub fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// Our offer, where something has changed since the last agreed state.
     ///
     /// `None` while one is pending, and until the client has made the first offer.
