@@ -42,6 +42,18 @@ pub enum ToClient {
         bps: Option<u64>,
         cause: String,
     },
+    /// The layer of a simulcast track that the client gets now.
+    Layer {
+        mid: String,
+        rid: String,
+        /// In pixels, where known.
+        size: Option<(u16, u16)>,
+    },
+    CodecMissing {
+        mid: String,
+        publisher: Member,
+        codec: String,
+    },
     Unreachable {
         announced: Vec<SocketAddr>,
     },

@@ -166,6 +166,12 @@ impl Conversation {
             Some(PeerEvent::CapChanged { cap, cause }) => {
                 ToClient::Cap { bps: cap.map(Bitrate::as_bps), cause: format!("{cause:?}") }
             }
+            Some(PeerEvent::LayerChanged { mid, layer }) => {
+                ToClient::Layer { mid, rid: layer.rid, size: layer.size }
+            }
+            Some(PeerEvent::CodecMissing { mid, publisher: PeerInfo { peer, name }, codec }) => {
+                ToClient::CodecMissing { mid, publisher: Member { peer, name }, codec }
+            }
             Some(PeerEvent::Unreachable { announced }) => ToClient::Unreachable { announced },
             // The page knows its own tracks and its connection's state.
             Some(_) => return Ok(()),

@@ -170,7 +170,12 @@ pub fn call(test: &str, makes: &[Make], story: impl AsyncFnOnce(&Demo) -> Outcom
 
 /// Opens the page and waits until the person is in the room and connected.
 pub async fn join(browser: &Browser, demo: &Demo, name: &str) -> Result<Page, BrowserError> {
-    let page = browser.open(&demo.seat(ROOM, name)).await?;
+    enter(browser, &demo.seat(ROOM, name)).await
+}
+
+/// Opens a page that joins by itself, and waits until it is connected.
+pub async fn enter(browser: &Browser, address: &str) -> Result<Page, BrowserError> {
+    let page = browser.open(address).await?;
     page.wait_for("window.call?.pc?.connectionState === 'connected'", CONNECT_LIMIT).await?;
     Ok(page)
 }
