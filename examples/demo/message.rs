@@ -14,6 +14,7 @@ pub enum FromClient {
     Join { sdp: String },
     Offer { sdp: String },
     Answer { sdp: String },
+    Limit { mid: String, spatial: Option<u8>, temporal: Option<u8> },
     Leave,
 }
 

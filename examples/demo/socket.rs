@@ -7,7 +7,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query as UrlQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use sluicegate::{Bitrate, PeerEvent, PeerInfo, Subscribe};
+use sluicegate::{Bitrate, LayerLimit, PeerEvent, PeerInfo, Subscribe};
 use tokio::time::{interval, timeout};
 
 use crate::host::{Closing, Entry, Host, Query};
@@ -142,6 +142,14 @@ impl Conversation {
                 seat.peer().offer(&sdp).await.map(|sdp| Some(ToClient::Answer { sdp }))
             }
             FromClient::Answer { sdp } => seat.peer().answer(&sdp).await.map(|()| None),
+            FromClient::Limit { mid, spatial, temporal } => {
+                let all = LayerLimit::NONE;
+                let (spatial, temporal) = (spatial.unwrap_or(all.spatial), temporal.unwrap_or(all.temporal));
+                if !seat.peer().limit_layers(&mid, LayerLimit { spatial, temporal }).await {
+                    return self.object("bad-message", "`mid` names no m-line to receive on").await;
+                }
+                Ok(None)
+            }
             FromClient::Leave => return Err(End::Left),
         };
         match reply.unwrap_or_else(|error| Some(Refusal::from(error).into())) {

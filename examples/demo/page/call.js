@@ -342,8 +342,11 @@ class Call {
   }
 }
 
-// Three sizes, of which the SFU gives each viewer the one that fits; `?simulcast=0` sends one.
+// Three sizes, of which the SFU gives each viewer the one that fits; `?simulcast=0` sends one, and
+// `?svc=L3T3_KEY` sends them in one stream, with VP9 or AV1.
 function videoEncodings() {
+  const svc = query.get("svc");
+  if (svc) return [{ scalabilityMode: svc }];
   if (query.get("simulcast") === "0") return [{}];
   return [
     { rid: "q", scaleResolutionDownBy: 4 },

@@ -37,6 +37,109 @@ fn av1() {
     call("codecs::av1", &[Make::Chromium], async |demo| passes(demo, "AV1", "").await);
 }
 
+#[test]
+fn vp9_in_spatial_layers() {
+    let test = "codecs::vp9_in_spatial_layers";
+    call(test, &[Make::Chromium], async |demo| scales(demo, "VP9", "L3T3_KEY").await);
+}
+
+#[test]
+fn av1_in_spatial_layers() {
+    let test = "codecs::av1_in_spatial_layers";
+    call(test, &[Make::Chromium], async |demo| scales(demo, "AV1", "L2T2").await);
+}
+
+#[test]
+fn av1_in_temporal_layers() {
+    let test = "codecs::av1_in_temporal_layers";
+    call(test, &[Make::Chromium], async |demo| thins(demo, "AV1", "L1T3").await);
+}
+
+#[test]
+fn vp8_in_temporal_layers() {
+    let test = "codecs::vp8_in_temporal_layers";
+    call(test, &[Make::Chromium], async |demo| thins(demo, "VP8", "L1T3").await);
+}
+
+/// Spatial layers in one stream: bob takes the smallest for a while, and his picture never stops.
+async fn scales(demo: &Demo, codec: &str, mode: &str) -> Outcome {
+    let (left, right) = (Browser::chromium().await?, Browser::chromium().await?);
+    let (alice, bob) = svc(demo, [&left, &right], codec, mode).await?;
+    let full = width(&bob).await?;
+    limit(&bob, "spatial: 0").await?;
+    sleep(Duration::from_secs(2)).await;
+    let small = width(&bob).await?;
+    let frames = rate(&bob).await?;
+    println!("{full} wide, then {small} at {frames} frames/s");
+    assert!(small < full, "{full} wide, then {small}");
+    assert!(frames >= 15, "{frames} frames/s of the small layer");
+    limit(&bob, "").await?;
+    bob.wait_for(
+        &format!("document.querySelector('.tile[data-name=alice] video').videoWidth >= {full}"),
+        Duration::from_secs(5),
+    )
+    .await?;
+    let frames = rate(&bob).await?;
+    println!("{frames} frames/s of all layers; alice: {}", alice.stats().await?);
+    assert!(frames >= 15, "{frames} frames/s of all layers");
+    Ok(())
+}
+
+/// Temporal layers: bob takes the slowest for a while, then all again.
+async fn thins(demo: &Demo, codec: &str, mode: &str) -> Outcome {
+    let (left, right) = (Browser::chromium().await?, Browser::chromium().await?);
+    let (_alice, bob) = svc(demo, [&left, &right], codec, mode).await?;
+    let full = rate(&bob).await?;
+    limit(&bob, "temporal: 0").await?;
+    sleep(Duration::from_secs(1)).await;
+    let (slow, lost) = (rate(&bob).await?, bob.stats().await?);
+    limit(&bob, "").await?;
+    sleep(Duration::from_secs(1)).await;
+    let again = rate(&bob).await?;
+    println!("{full} frames/s, then {slow}, then {again}; bob: {lost}");
+    assert!(slow * 3 <= full && slow >= 5, "{full} frames/s, then {slow}");
+    assert!(again * 4 >= full * 3, "{full} frames/s, then {again}");
+    let lost: i64 = lost.received("video").map(|stream| stream.packets_lost).sum();
+    assert_eq!(lost, 0, "what is left out is not missed");
+    Ok(())
+}
+
+async fn svc(
+    demo: &Demo,
+    [left, right]: [&Browser; 2],
+    codec: &str,
+    mode: &str,
+) -> Result<(Page, Page), BrowserError> {
+    let settings = format!("&codec={codec}&svc={mode}");
+    let alice = enter(left, &demo.seat_with("browsers", "alice", &settings)).await?;
+    // Bob's own picture would only take CPU from hers.
+    let bob = enter(right, &demo.seat_with("browsers", "bob", "&simulcast=0")).await?;
+    sees(&bob, "alice").await?;
+    sleep(Duration::from_secs(6)).await;
+    Ok((alice, bob))
+}
+
+/// Asks for less of what comes on every video m-line.
+async fn limit(page: &Page, what: &str) -> Result<(), BrowserError> {
+    let ask = format!(
+        "for (const {{ mid, kind }} of call.slots) if (kind === 'video') call.send({{ type: 'limit', mid, {what} }}), true"
+    );
+    page.eval::<serde_json::Value>(&format!("(() => {{ {ask} }})() ?? null")).await.map(drop)
+}
+
+async fn width(page: &Page) -> Result<u32, BrowserError> {
+    Ok(page.stats().await?.received("video").filter_map(|stream| stream.frame_width).max().unwrap_or(0))
+}
+
+/// Frames decoded in a second, over three.
+async fn rate(page: &Page) -> Result<u64, BrowserError> {
+    let before = page.stats().await?;
+    sleep(Duration::from_secs(3)).await;
+    let after = page.stats().await?;
+    Ok(((after.frames_decoded() - before.frames_decoded()) as f64 * 1000.0 / (after.at - before.at)).round()
+        as u64)
+}
+
 /// Debian's Firefox has no H264: it hears alice, and its page says why it does not see her.
 #[test]
 fn a_missing_codec_is_said() {
