@@ -98,6 +98,11 @@ impl Source {
         self.sequence = sequence;
     }
 
+    /// The number the next packet will have.
+    pub fn sequence(&self) -> u16 {
+        self.sequence
+    }
+
     /// Packets made so far, of the whole stream.
     pub fn packets(&self) -> u64 {
         self.packets
