@@ -227,6 +227,7 @@ fn t06_who_moves_with_ice_is_heard_again_within_a_second() {
                 }
             }
             let worst = gaps.values().max().expect("somebody listens");
+            println!("{}: {worst:?} without media", world[mover].name);
             assert!(*worst <= secs(1), "{worst:?}");
             let concerned = |&(me, other): &(usize, usize)| [me, other].contains(&mover.index);
             let others = gaps.iter().filter(|(pair, _)| !concerned(pair)).map(|(_, gap)| gap).max();

@@ -14,6 +14,8 @@ use super::room::Room;
 /// In release; a hundred times as much where nothing is optimised and other tests run beside.
 const PATIENCE: Duration = if cfg!(debug_assertions) { ms(500) } else { ms(5) };
 
+const ATTEMPTS: usize = if cfg!(debug_assertions) { 2 } else { 10 };
+
 #[test]
 fn t19_description_bombs_are_taken_or_refused_at_once() {
     let (mut world, room) = Room::settled(1);
@@ -23,9 +25,9 @@ fn t19_description_bombs_are_taken_or_refused_at_once() {
     let mut refused = 0;
     let mut slowest = (Duration::ZERO, String::new());
     for (what, bomb) in bombs(PUBLISH) {
-        // The better of two: the machine has others to serve.
+        // The best of a few: the machine has others to serve.
         let mut took = [Duration::MAX; 3];
-        for _ in 0..2 {
+        for _ in 0..ATTEMPTS {
             let now = world.now;
             let config = PeerConfig::new("mallory").subscribe(Subscribe::Nothing);
             let began = clock::now();
@@ -53,7 +55,7 @@ fn t19_description_bombs_are_taken_or_refused_at_once() {
         world.run(ms(20));
     }
     println!("slowest: {slowest:?}; {refused} joins refused");
-    assert!(refused > 80, "{refused}");
+    assert!(refused > 40 * ATTEMPTS, "{refused}");
     let after = world.engine.footprint();
     assert_eq!(after, before, "what was refused has left nothing, and what was taken has left");
     world.run(secs(1));

@@ -117,9 +117,8 @@ fn handshake_in_a_flood(own: bool, per_turn: u16) -> Duration {
 #[test]
 fn t01_handshakes_finish_under_ten_thousand_hellos_a_second() {
     let calm = handshake_in_a_flood(false, 0);
-    let strangers = handshake_in_a_flood(false, 5);
-    assert!(strangers <= calm + ms(20), "{strangers:?} instead of {calm:?}");
-    // Who can write the client's own address delays it by one repetition of ours, and no more.
-    let own = handshake_in_a_flood(true, 5);
-    assert!(own <= calm + ms(500), "{own:?} instead of {calm:?}");
+    for own in [false, true] {
+        let took = handshake_in_a_flood(own, 5);
+        assert!(took <= calm + ms(20), "{took:?} instead of {calm:?}, in their own name: {own}");
+    }
 }
