@@ -235,7 +235,7 @@ fn what_comes_goes_and_leaves_nothing() {
     let mut venue = Venue::new(1);
     // A busier day than those to come makes the tables as large as they get.
     let began = clock::now();
-    venue.day(600, 10);
+    venue.day(2_000, 10);
     venue.reached = [0; 5];
     let (before, (descriptors, resident)) = (live(), process());
     venue.day(visits, 100);

@@ -205,6 +205,38 @@ fn t06_captured_datagrams_hijack_nothing() {
     }
 }
 
+/// Where the one sits who follows `honest` about.
+fn shadow(honest: SocketAddr) -> SocketAddr {
+    match honest {
+        SocketAddr::V4(honest) => stranger(honest.ip().octets()[3].into()),
+        SocketAddr::V6(_) => stranger(0),
+    }
+}
+
+/// A copy of each check comes before the check itself: the stranger is answered, and media stays where it was.
+#[test]
+fn t06_copies_that_overtake_divert_nothing() {
+    let (mut world, room) = Room::settled(1);
+    let answers = Rc::new(Cell::new(0));
+    let counted = answers.clone();
+    world.intercept(move |_, honest| {
+        if honest.to != ENGINE || !is_stun(&honest.bytes) {
+            return Verdict::pass();
+        }
+        counted.set(counted.get() + 1);
+        let copy = Datagram { from: shadow(honest.from), ..honest.clone() };
+        Verdict { inject: vec![copy], ..Verdict::default() }
+    });
+    world.run(secs(40));
+    world.stop_intercepting();
+    assert!(answers.get() > 100);
+    for me in room.everyone() {
+        let [received, sent] = world.traffic[&shadow(world[me].addr)];
+        assert!(sent * 2 <= received * 3, "{sent} bytes for {received}: answers, and no media");
+    }
+    room.is_unharmed(&world);
+}
+
 #[test]
 fn t06_who_moves_with_ice_is_heard_again_within_a_second() {
     for seed in 1..=3 {
