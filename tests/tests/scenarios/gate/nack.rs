@@ -173,8 +173,11 @@ fn lie(n: u32, base: u16, count: u16, slots: &[u32]) -> Vec<u8> {
 
 #[test]
 fn t15_who_lies_about_its_path_fools_nobody_but_itself() {
-    // One lie after the other, each for itself for a while, and all in turn.
-    for only in (0..8).map(Some).chain([None]) {
+    // One lie after the other, each for itself for a while, and all in turn; of the former two when time is short.
+    let short: &[u32] = &[0, 2];
+    let long = [0, 1, 2, 3, 4, 5, 6, 7];
+    let each = if std::env::var_os("SLUICEGATE_LONG").is_some() { &long } else { short };
+    for only in each.iter().copied().map(Some).chain([None]) {
         let (mut world, room) = Room::settled(1);
         let mut mallory = Mallory::watching(&mut world, "control", 500);
         world.run(secs(1));
