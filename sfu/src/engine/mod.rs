@@ -316,13 +316,14 @@ impl Engine {
 
     /// Caps what the peer publishes, all its tracks together. `None` lifts the cap.
     pub fn set_publish_cap(&mut self, now: Instant, peer: PeerId, cap: Option<Bitrate>) {
-        if let Some(key) = self.live(peer) {
-            let session = &mut self.sessions[key];
+        let Some(key) = self.live(peer) else { return };
+        self.serve(key, |engine| {
+            let session = &mut engine.sessions[key];
             session.cap.set(now, cap);
             session.uplinks.policer.set_cap(cap);
-            self.emit(key, PeerEvent::CapChanged { cap, cause: CapCause::Host });
-            self.reschedule(key);
-        }
+            engine.emit(key, PeerEvent::CapChanged { cap, cause: CapCause::Host });
+            engine.reschedule(key);
+        });
     }
 
     /// Limits what the peer gets of the track on its m-line `mid`. False: it has no such m-line to receive on.

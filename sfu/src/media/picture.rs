@@ -21,12 +21,23 @@ pub struct Picture {
     pub spatial: u8,
     /// The temporal layer, 0 the slowest.
     pub temporal: u8,
-    /// A receiver of slower temporal layers may take this one from here on.
-    pub switching_up: bool,
+    /// Which temporal layers a receiver of slower ones may take from here on.
+    pub step_up: StepUp,
     /// A receiver of smaller spatial layers may take this one from here on.
     pub refreshing: bool,
     /// What must be renumbered.
     pub numbers: Numbers,
+}
+
+/// Where a receiver may change to faster temporal layers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StepUp {
+    /// Not here.
+    None,
+    /// To this packet's own layer, from the one below (VP8's Y bit).
+    Itself,
+    /// To layers up to this one, for who gets this packet (VP9's U bit, decode target indications).
+    UpTo(u8),
 }
 
 /// Frame counters that lie in the payload.
@@ -45,7 +56,7 @@ impl Picture {
         ends_frame: false,
         spatial: 0,
         temporal: 0,
-        switching_up: false,
+        step_up: StepUp::None,
         refreshing: false,
         numbers: Numbers::None,
     };
@@ -120,7 +131,7 @@ impl PictureReader {
                 ends_frame: told.end_of_frame,
                 spatial: told.spatial,
                 temporal: told.temporal,
-                switching_up: told.switch_targets != 0,
+                step_up: self.step_up(told.switch_targets),
                 // A frame may say that its target can be switched to and yet refer to one of its layer that the
                 // receiver never got: only a keyframe is safe without following the chains.
                 refreshing: false,
@@ -136,6 +147,19 @@ impl PictureReader {
     }
 }
 
+impl PictureReader {
+    /// The fastest temporal layer of the decode targets that can be switched to.
+    fn step_up(&self, targets: u32) -> StepUp {
+        let Some(structure) = &self.structure else { return StepUp::None };
+        let within = |temporal| structure.targets_within(u8::MAX, temporal);
+        let fastest = (1..MAX_TEMPORAL).rev().find(|temporal| within(*temporal) & !within(temporal - 1) & targets != 0);
+        fastest.map_or(StepUp::None, StepUp::UpTo)
+    }
+}
+
+/// Temporal layers that are told apart: browsers send three at most.
+const MAX_TEMPORAL: u8 = 4;
+
 fn read_payload(codec: Codec, marker: bool, payload: &[u8]) -> Reading {
     let mut picture = Picture { ends_frame: marker, ..Picture::OPAQUE };
     let mut size = None;
@@ -146,7 +170,7 @@ fn read_payload(codec: Codec, marker: bool, payload: &[u8]) -> Reading {
                 picture.keyframe = vp8.is_keyframe(payload);
                 picture.starts_frame = vp8.start && vp8.partition == 0;
                 picture.temporal = vp8.tid.unwrap_or(0);
-                picture.switching_up = vp8.layer_sync || picture.keyframe;
+                picture.step_up = if vp8.layer_sync { StepUp::Itself } else { StepUp::None };
                 picture.numbers = Numbers::Vp8(vp8);
                 size = vp8.size(payload);
             }
@@ -158,7 +182,8 @@ fn read_payload(codec: Codec, marker: bool, payload: &[u8]) -> Reading {
                 picture.ends_frame = vp9.end;
                 picture.spatial = vp9.sid.unwrap_or(0);
                 picture.temporal = vp9.tid.unwrap_or(0);
-                picture.switching_up = vp9.switching_up || !vp9.inter_predicted;
+                let up = vp9.switching_up || !vp9.inter_predicted;
+                picture.step_up = if up { StepUp::UpTo(u8::MAX) } else { StepUp::None };
                 picture.refreshing = !vp9.inter_predicted;
                 picture.numbers = Numbers::Vp9(vp9);
                 size = vp9.size;

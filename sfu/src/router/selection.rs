@@ -3,7 +3,7 @@
 use crate::config::LayerLimit;
 use crate::drop::FilterReason;
 use crate::ids::MediaKind;
-use crate::media::picture::Picture;
+use crate::media::picture::{Picture, StepUp};
 
 /// One subscriber's choice of layers.
 ///
@@ -128,10 +128,13 @@ impl Selection {
         if up && picture.refreshing && picture.spatial == passes.spatial.saturating_add(1) {
             passes.spatial = picture.spatial;
         }
-        let up = passes.temporal < picture.temporal && picture.temporal <= wanted.temporal;
-        if up && picture.switching_up {
-            passes.temporal = picture.temporal;
-        }
+        let reached = match picture.step_up {
+            StepUp::None => return,
+            StepUp::Itself if picture.temporal == passes.temporal.saturating_add(1) => picture.temporal,
+            StepUp::UpTo(fastest) if picture.temporal <= passes.temporal => fastest,
+            StepUp::Itself | StepUp::UpTo(_) => return,
+        };
+        passes.temporal = passes.temporal.max(reached.min(wanted.temporal));
     }
 }
 
@@ -184,7 +187,7 @@ mod tests {
     fn temporal_layers_go_at_once_and_come_back_where_the_codec_allows() {
         let mut selection = selection();
         selection.judge(0, &KEY);
-        let fast = Picture { temporal: 2, ..DELTA };
+        let fast = Picture { temporal: 1, ..DELTA };
         assert_eq!(selection.judge(0, &fast), Verdict::Forward);
         selection.aim(0, 1, LayerLimit { temporal: 0, ..LayerLimit::NONE });
         let rest = Picture { starts_frame: false, ..fast };
@@ -193,8 +196,23 @@ mod tests {
         assert_eq!(selection.judge(0, &DELTA), Verdict::Forward);
         assert!(!selection.aim(0, 1, LayerLimit::NONE), "that needs no keyframe");
         assert_eq!(selection.judge(0, &fast), Verdict::LeftOut(FilterReason::Temporal));
-        let sync = Picture { switching_up: true, ..fast };
+        let sync = Picture { step_up: StepUp::Itself, ..fast };
         assert_eq!(selection.judge(0, &sync), Verdict::Forward);
+        assert_eq!(selection.judge(0, &fast), Verdict::Forward);
+    }
+
+    #[test]
+    fn a_slow_frame_may_open_the_way_to_faster_ones() {
+        let mut selection = selection();
+        selection.judge(0, &KEY);
+        selection.aim(0, 1, LayerLimit { temporal: 0, ..LayerLimit::NONE });
+        let fast = Picture { temporal: 2, ..DELTA };
+        selection.judge(0, &DELTA);
+        selection.aim(0, 1, LayerLimit { temporal: 2, ..LayerLimit::NONE });
+        let unseen = Picture { step_up: StepUp::UpTo(2), ..Picture { temporal: 1, ..DELTA } };
+        assert_eq!(selection.judge(0, &unseen), Verdict::LeftOut(FilterReason::Temporal), "it says so to others");
+        let open = Picture { step_up: StepUp::UpTo(2), ..DELTA };
+        assert_eq!(selection.judge(0, &open), Verdict::Forward);
         assert_eq!(selection.judge(0, &fast), Verdict::Forward);
     }
 

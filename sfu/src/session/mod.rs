@@ -167,7 +167,7 @@ pub struct Session {
     next_report: Option<Instant>,
     sent: SentPackets,
     rtt: RoundTrip,
-    /// What goes out to the peer, and the share of it that may be repairs.
+    /// What goes out to the peer for the first time, and the share of it that repairs may have.
     egress: RateMeter,
     repairs: TokenBucket,
     /// What the peer's network has room for.
@@ -550,7 +550,9 @@ impl Session {
             .outbound
             .seal_rtp(stream, written.index, written.header_len, written.plain_len, out)
             .map_err(|_| DropReason::Expired)?;
-        self.egress.add(now, sealed);
+        if queued.purpose == Purpose::First {
+            self.egress.add(now, sealed);
+        }
         if slot.numbers_transport() {
             self.sent.record(now, sealed);
         }

@@ -349,7 +349,7 @@ impl Uplinks {
             return Err((DropKind::Other, DropReason::UnknownSsrc));
         }
         let drop_kind = known.map_or(DropKind::Other, |at| self.streams[at].kind.into());
-        let (_, plain_len) =
+        let (index, plain_len) =
             inbound.open_rtp(header.ssrc, header.seq, header.len, packet).map_err(|reason| match reason {
                 // Before authentication the SSRC says nothing about the sender.
                 DropReason::SrtpReplay if known.is_ok() => (drop_kind, reason),
@@ -369,7 +369,7 @@ impl Uplinks {
                 }
             },
         };
-        self.account(now, arrived, at, *header, &*plain, counters)
+        self.account(now, arrived, at, (*header, index), &*plain, counters)
     }
 
     fn account(
@@ -377,7 +377,7 @@ impl Uplinks {
         now: Instant,
         arrived: Instant,
         at: usize,
-        header: RtpHeader,
+        (header, index): (RtpHeader, u64),
         plain: &[u8],
         counters: &mut Counters,
     ) -> Result<Outcome, (DropKind, DropReason)> {
@@ -410,7 +410,11 @@ impl Uplinks {
         let uplink = &mut self.uplinks[section];
         let encoding = uplink.layers.get_mut(usize::from(layer)).ok_or(malformed)?;
         let stream = self.streams.iter_mut().find(|stream| stream.ssrc == original.ssrc).ok_or(malformed)?;
-        let seq = stream.unwrapper.unwrap(original.seq);
+        let seq = match role.is_media() {
+            // More than 2^15 packets lost in a row would lead the wire's 16 bits astray.
+            true => stream.unwrapper.take(index),
+            false => stream.unwrapper.unwrap(original.seq),
+        };
         let restarted = encoding.active != Some(original.ssrc);
         if restarted && (payload == 0 || verdict == Verdict::Police || !encoding.may_switch(now)) {
             // A stream takes over with a packet that goes on, or not at all.

@@ -16,7 +16,9 @@ use rtc::peer_connection::event::RTCPeerConnectionEvent;
 use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCDtlsRole, RTCIceCandidate};
+use rtc::peer_connection::transport::{
+    CandidateConfig, CandidateHostConfig, RTCDtlsRole, RTCIceCandidate, RTCIceCandidateInit,
+};
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
@@ -25,7 +27,7 @@ use rtc::rtp_transceiver::{RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTra
 pub use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc_shared::{TaggedBytesMut, TransportContext};
 use sansio::Protocol;
-use sluicegate::{MediaKind, PeerEvent, PeerId, Subscribe};
+use sluicegate::{LeaveReason, MediaKind, PeerEvent, PeerId, Subscribe};
 
 use super::Datagram;
 use super::content::room_tag;
@@ -295,6 +297,16 @@ impl Client {
         offer.sdp
     }
 
+    /// The next offer asks for new ICE credentials.
+    pub fn restart_ice(&mut self) {
+        self.pc.restart_ice();
+    }
+
+    /// Gathers its candidates: the one it has.
+    pub fn gather(&mut self) {
+        self.pc.add_local_candidate(host_candidate(self.addr)).expect("it is ours");
+    }
+
     /// The engine's answer to it.
     pub fn accept_answer(&mut self, now: Instant, sdp: &str) {
         let answer = RTCSessionDescription::answer(sdp.to_owned()).expect("the answer parses");
@@ -497,6 +509,14 @@ impl Client {
         self.events.iter().filter(|(_, told)| event(told)).map(|(at, _)| *at).collect()
     }
 
+    /// Why the engine has let it go, if it has.
+    pub fn left(&self) -> Option<LeaveReason> {
+        self.events.iter().find_map(|(_, event)| match event {
+            PeerEvent::Left(reason) => Some(*reason),
+            _ => None,
+        })
+    }
+
     /// SSRC and kind of each stream that has brought media.
     pub fn receives(&self) -> Vec<(u32, MediaKind)> {
         let streams = self.sink.streams.iter();
@@ -525,6 +545,11 @@ fn connection(now: Instant, addr: SocketAddr, part: &Part, tap: &Tap) -> RTCPeer
         .with_interceptor_registry(registry)
         .build(now)
         .expect("a peer connection is made");
+    pc.add_local_candidate(host_candidate(addr)).expect("it is ours");
+    pc
+}
+
+fn host_candidate(addr: SocketAddr) -> RTCIceCandidateInit {
     let candidate = CandidateHostConfig {
         base_config: CandidateConfig {
             network: "udp".to_owned(),
@@ -536,9 +561,7 @@ fn connection(now: Instant, addr: SocketAddr, part: &Part, tap: &Tap) -> RTCPeer
         ..Default::default()
     };
     let candidate = candidate.new_candidate_host().expect("a host candidate is made");
-    let candidate = RTCIceCandidate::from(&candidate).to_json().expect("it is written");
-    pc.add_local_candidate(candidate).expect("it is ours");
-    pc
+    RTCIceCandidate::from(&candidate).to_json().expect("it is written")
 }
 
 fn track(source: &Source) -> MediaStreamTrack {

@@ -107,6 +107,11 @@ impl Source {
         self.offset = self.offset.wrapping_add(ticks);
     }
 
+    /// The number the next packet will have.
+    pub fn sequence(&self) -> u16 {
+        self.sequence
+    }
+
     /// Packets made so far, of the whole stream.
     pub fn packets(&self) -> u64 {
         self.packets

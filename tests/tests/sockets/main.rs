@@ -2,6 +2,7 @@
 //! examples as child processes.
 
 mod faulty;
+mod host;
 mod person;
 mod served;
 
