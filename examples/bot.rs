@@ -104,10 +104,10 @@ async fn publish(url: &str, args: &Args, end: impl Future<Output = ()>) -> Outco
     let streams = streams(args.video.as_deref(), args.audio.as_deref())?;
     let endpoint = Endpoint::new(url, args.token.clone())?;
     let meter = Meter::new();
-    let connection = connect(addresses_beside(endpoint.local_address().await?), meter.clone()).await?;
+    let client = connect(addresses_beside(endpoint.local_address().await?), meter.clone()).await?;
     let mut played = Vec::new();
     for stream in streams {
-        played.push((Outlet::add(&*connection, stream.codec()).await?, stream));
+        played.push((Outlet::add(&client, stream.codec()).await?, stream));
     }
     let codecs: Vec<String> = played.iter().map(|(_, stream)| stream.codec().to_string()).collect();
     let say = || println!("publishing {}", codecs.join(" and "));
@@ -119,16 +119,16 @@ async fn publish(url: &str, args: &Args, end: impl Future<Output = ()>) -> Outco
             _ => Ok(()),
         }
     };
-    take_part(&endpoint, &*connection, &meter, say, play_all, end).await
+    take_part(&endpoint, &*client.connection, &meter, say, play_all, end).await
 }
 
 async fn watch(url: &str, args: &Args, end: impl Future<Output = ()>) -> Outcome {
     let endpoint = Endpoint::new(url, args.token.clone())?;
     let meter = Meter::new();
-    let connection = connect(addresses_beside(endpoint.local_address().await?), meter.clone()).await?;
-    receive(&*connection, args.publishers.into()).await?;
+    let client = connect(addresses_beside(endpoint.local_address().await?), meter.clone()).await?;
+    receive(&*client.connection, args.publishers.into()).await?;
     let say = || println!("watching");
-    take_part(&endpoint, &*connection, &meter, say, report(&meter), end).await
+    take_part(&endpoint, &*client.connection, &meter, say, report(&meter), end).await
 }
 
 /// Opens the session, does `work` until the end, and leaves nothing behind on the server.
@@ -244,15 +244,15 @@ async fn talk_to_itself(room: &str, end: impl Future<Output = ()>) -> Outcome {
 
     let meter = Meter::new();
     let watcher = connect(vec![(loopback, 0).into()], meter.clone()).await?;
-    receive(&*watcher, 1).await?;
+    receive(&*watcher.connection, 1).await?;
     let everyone = Subscribe::Slots(TrackFilter::default());
-    let watching = seat(&room, PeerConfig::new("watcher").subscribe(everyone), watcher).await?;
+    let watching = seat(&room, PeerConfig::new("watcher").subscribe(everyone), watcher.connection).await?;
 
     let publisher = connect(vec![(loopback, 0).into()], Meter::new()).await?;
-    let audio = Outlet::add(&*publisher, Codec::Opus).await?;
-    let video = Outlet::add(&*publisher, Codec::Vp8).await?;
+    let audio = Outlet::add(&publisher, Codec::Opus).await?;
+    let video = Outlet::add(&publisher, Codec::Vp8).await?;
     let config = PeerConfig::new("publisher").subscribe(Subscribe::Nothing);
-    let publishing = seat(&room, config, publisher).await?;
+    let publishing = seat(&room, config, publisher.connection).await?;
 
     for seat in [&watching, &publishing] {
         while !matches!(seat.next_event().await, None | Some(PeerEvent::Connected | PeerEvent::Left(_))) {}

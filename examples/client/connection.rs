@@ -7,30 +7,39 @@ use bytes::Bytes;
 use rtc::interceptor::{Registry, Slot};
 use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpEncodingParameters, RtpCodecKind};
+use tokio::sync::Notify;
 use webrtc::error::Error;
 use webrtc::media_stream::MediaStreamTrack;
+use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
-use webrtc::media_stream::track_local::{TrackLocal, TrackLocalEvent};
 use webrtc::peer_connection::{
     MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler,
 };
 use webrtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 
-use super::requests::{KeyframeRequests, ask_for_keyframe};
+use super::requests::KeyframeRequests;
 use crate::media::Codec;
 
-/// A connection that reports, repairs, and lets keyframe requests through.
+/// A connection and the keyframe requests that come over it.
+pub struct Client {
+    pub connection: Arc<dyn PeerConnection>,
+    keyframe_wanted: Arc<Notify>,
+}
+
+/// A connection that reports and repairs. It sends one video at most: keyframe requests do not say which.
 pub async fn connect(
     addresses: Vec<SocketAddr>,
     handler: Arc<dyn PeerConnectionEventHandler>,
-) -> Result<Arc<dyn PeerConnection>, Error> {
+) -> Result<Client, Error> {
     let mut codecs = MediaEngine::default();
     codecs.register_default_codecs()?;
     let chain = register_default_interceptors(Registry::new(), &mut codecs)?;
     // Where it sits makes no difference: it neither delays nor makes packets.
-    let chain = chain.with(Slot::from(9_500), KeyframeRequests::default());
+    let keyframe_wanted = Arc::new(Notify::new());
+    let chain = chain.with(Slot::from(9_500), KeyframeRequests::new(keyframe_wanted.clone()));
     let builder = PeerConnectionBuilder::new().with_media_engine(codecs).with_interceptor_registry(chain);
-    Ok(Arc::new(builder.with_handler(handler).with_udp_addrs(addresses).build().await?))
+    let connection = builder.with_handler(handler).with_udp_addrs(addresses).build().await?;
+    Ok(Client { connection: Arc::new(connection), keyframe_wanted })
 }
 
 /// Where to bind, to reach a server that is seen from the address `local` of this machine.
@@ -64,11 +73,12 @@ pub struct Outlet {
     track: Arc<TrackLocalStaticRTP>,
     ssrc: u32,
     payload_type: u8,
+    keyframe_wanted: Arc<Notify>,
 }
 
 impl Outlet {
-    /// Adds a track to a connection that has made no offer yet.
-    pub async fn add(connection: &dyn PeerConnection, codec: Codec) -> Result<Outlet, Error> {
+    /// Adds a track to a client that has made no offer yet.
+    pub async fn add(client: &Client, codec: Codec) -> Result<Outlet, Error> {
         let (kind, parameters, payload_type) = parameters(codec);
         let ssrc = random();
         let mut encoding = RTCRtpEncodingParameters { codec: parameters, ..Default::default() };
@@ -76,8 +86,8 @@ impl Outlet {
         let id = codec.to_string();
         let track = MediaStreamTrack::new("bot".to_owned(), id.clone(), id, kind, vec![encoding]);
         let track = Arc::new(TrackLocalStaticRTP::new(track));
-        connection.add_track(track.clone()).await?;
-        Ok(Outlet { track, ssrc, payload_type })
+        client.connection.add_track(track.clone()).await?;
+        Ok(Outlet { track, ssrc, payload_type, keyframe_wanted: client.keyframe_wanted.clone() })
     }
 
     /// Sends one packet.
@@ -94,15 +104,9 @@ impl Outlet {
         self.track.write_rtp(rtp::Packet { header, payload }).await
     }
 
-    /// Waits until somebody wants a keyframe. `None` when the connection is gone, or not negotiated yet.
-    pub async fn keyframe_request(&self) -> Option<()> {
-        loop {
-            if let TrackLocalEvent::OnRtcpPacket(packets) = self.track.poll().await?
-                && ask_for_keyframe(&packets)
-            {
-                return Some(());
-            }
-        }
+    /// Waits until somebody wants a keyframe.
+    pub async fn keyframe_request(&self) {
+        self.keyframe_wanted.notified().await;
     }
 }
 

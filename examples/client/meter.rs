@@ -16,7 +16,6 @@ pub struct Meter {
 }
 
 impl Meter {
-    #[expect(clippy::new_without_default, reason = "a meter is shared from the start")]
     pub fn new() -> Arc<Meter> {
         let (state, _) = watch::channel(RTCPeerConnectionState::New);
         Arc::new(Meter { state, gauges: Arc::default() })

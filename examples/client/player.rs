@@ -26,10 +26,9 @@ pub async fn play(stream: &Stream, outlet: &Outlet) -> Result<(), Error> {
     loop {
         tokio::select! {
             biased;
-            asked = outlet.keyframe_request(), if stream.codec() != Codec::Opus => match asked {
-                Some(()) => index = stream.keyframe_from(index),
-                None => return Ok(()),
-            },
+            () = outlet.keyframe_request(), if stream.codec() != Codec::Opus => {
+                index = stream.keyframe_from(index);
+            }
             () = sleep_until(start + clock.elapsed) => {
                 let unit = &stream.units()[index];
                 let payloads = payloader.payload(MTU, &unit.data)?;

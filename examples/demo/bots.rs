@@ -47,13 +47,13 @@ struct Bot {
 
 impl Bot {
     async fn enter(host: &Host, room: &Name, number: u8) -> Result<Bot, Box<dyn std::error::Error>> {
-        let connection = connect(addresses(host), Meter::new()).await?;
-        let audio = Outlet::add(&*connection, Codec::Opus).await?;
-        let video = Outlet::add(&*connection, Codec::Vp8).await?;
+        let client = connect(addresses(host), Meter::new()).await?;
+        let audio = Outlet::add(&client, Codec::Opus).await?;
+        let video = Outlet::add(&client, Codec::Vp8).await?;
         let name = format!("bot {number}");
         // Twenty bots that watched each other would be 380 streams that nobody sees.
         let config = PeerConfig::new(name.as_str()).subscribe(Subscribe::Nothing);
-        let seat = seat(&host.sfu().room(room.as_str())?, config, connection).await?;
+        let seat = seat(&host.sfu().room(room.as_str())?, config, client.connection).await?;
         host.roster().enter(room, Member { peer: seat.peer().id(), name });
         Ok(Bot { host: host.clone(), room: room.clone(), number, seat, audio, video })
     }
