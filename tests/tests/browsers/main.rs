@@ -1,4 +1,5 @@
 //! Stock browsers in the loop. `CONTRIBUTING.md` says what they need and what happens where it is missing.
 
+mod bots;
 mod calls;
 mod harness;
