@@ -90,11 +90,11 @@ pub struct Pt(pub u8);
 ///
 /// A one-byte header extension carries 16 bytes, browsers use one to three, and some clients put a UUID here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Mid(Token<36>);
+pub struct Mid(Token<{ Mid::MAX }>);
 
 /// A simulcast layer's name (`a=rid`), RFC 8851 §10. Browsers' applications use one to three characters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Rid(Token<16>);
+pub struct Rid(Token<{ Rid::MAX }>);
 
 /// A short tag as SDP and RTP header extensions carry it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

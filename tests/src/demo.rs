@@ -33,7 +33,13 @@ impl Demo {
 
     /// Starts the demo and waits until it is ready.
     pub async fn start() -> Result<Demo, BrowserError> {
+        Demo::start_with(&[]).await
+    }
+
+    /// Starts the demo with more arguments than its addresses.
+    pub async fn start_with(args: &[&str]) -> Result<Demo, BrowserError> {
         let mut command = Command::new(binary());
+        command.args(args);
         command.args(["--http", HTTP, "--media", &format!("{}:{MEDIA_PORT}", namespace::ADDRESS)]);
         let mut process = Process::spawn(command, "demo")?;
         process.wait_until("/readyz", START_LIMIT, async || is_ready().await.then_some(())).await?;

@@ -152,7 +152,8 @@ impl PictureReader {
     fn step_up(&self, targets: u32) -> StepUp {
         let Some(structure) = &self.structure else { return StepUp::None };
         let within = |temporal| structure.targets_within(u8::MAX, temporal);
-        let fastest = (1..MAX_TEMPORAL).rev().find(|temporal| within(*temporal) & !within(temporal - 1) & targets != 0);
+        let fastest =
+            (1..MAX_TEMPORAL).rev().find(|temporal| within(*temporal) & !within(temporal - 1) & targets != 0);
         fastest.map_or(StepUp::None, StepUp::UpTo)
     }
 }

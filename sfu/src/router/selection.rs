@@ -210,7 +210,11 @@ mod tests {
         selection.judge(0, &DELTA);
         selection.aim(0, 1, LayerLimit { temporal: 2, ..LayerLimit::NONE });
         let unseen = Picture { step_up: StepUp::UpTo(2), ..Picture { temporal: 1, ..DELTA } };
-        assert_eq!(selection.judge(0, &unseen), Verdict::LeftOut(FilterReason::Temporal), "it says so to others");
+        assert_eq!(
+            selection.judge(0, &unseen),
+            Verdict::LeftOut(FilterReason::Temporal),
+            "it says so to others"
+        );
         let open = Picture { step_up: StepUp::UpTo(2), ..DELTA };
         assert_eq!(selection.judge(0, &open), Verdict::Forward);
         assert_eq!(selection.judge(0, &fast), Verdict::Forward);

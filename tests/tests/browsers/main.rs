@@ -1,5 +1,6 @@
 //! Stock browsers in the loop. `CONTRIBUTING.md` says what they need and what happens where it is missing.
 
+mod bots;
 mod calls;
 mod codecs;
 mod harness;
