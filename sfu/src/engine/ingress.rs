@@ -290,7 +290,8 @@ impl Engine {
         if received.structure.is_some() {
             layer.structure.clone_from(&received.structure);
         }
-        if meta.picture.keyframe
+        let picture = layer.unveil(meta);
+        if picture.keyframe
             && let Some(latency) = layer.keyframes.on_keyframe(now)
         {
             counters.keyframe_latency(latency);
@@ -300,7 +301,7 @@ impl Engine {
         counters.fanout(kind, track.subscriptions().len());
         for subscription in track.subscriptions_mut() {
             let Some(subscriber) = sessions.get_mut(subscription.peer) else { continue };
-            let verdict = subscription.selection.judge(index, &meta.picture);
+            let verdict = subscription.selection.judge(index, &picture);
             let (purpose, reason) = match verdict {
                 Verdict::Elsewhere(reason) => {
                     counters.filtered(kind, reason);

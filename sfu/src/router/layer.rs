@@ -8,6 +8,7 @@ use crate::ids::{MediaKind, Rid};
 use crate::media::budget::RateMeter;
 use crate::media::history::{History, PacketMeta};
 use crate::media::keyframe::KeyframeRequests;
+use crate::media::picture::Picture;
 use crate::media::receive::SenderReportMap;
 use crate::units::Bitrate;
 use crate::wire::descriptor::Structure;
@@ -24,6 +25,10 @@ const HEAD_BYTES: usize = 200 * 1024;
 
 /// A layer without packets for so long has been switched off: browsers do so when they are short of bandwidth.
 pub const SILENCE: Duration = Duration::from_millis(500);
+
+/// So long a keyframe may take to be recognised: publishers are asked for one at once, and again after 0.3, 0.8 and
+/// 1.8 s.
+const VEILED: Duration = Duration::from_secs(3);
 
 /// Spatial layers in one stream that are told apart: browsers send three at most.
 const MAX_SPATIAL: usize = 4;
@@ -46,6 +51,8 @@ pub struct Layer {
     /// What arrives, by the spatial layer within the stream.
     rates: Vec<RateMeter>,
     latest: Option<Instant>,
+    /// The run's first packet, and the timestamp of its latest frame.
+    begun: Option<(Instant, u32)>,
     /// The latest keyframe's first packet, and when it came.
     keyframe: Option<(u64, Instant)>,
 }
@@ -63,8 +70,20 @@ impl Layer {
             kind,
             rates: Vec::new(),
             latest: None,
+            begun: None,
             keyframe: None,
         }
+    }
+
+    /// The packet's picture as subscribers are to see it. Where no keyframe has been recognised for a while, the
+    /// payload is not for us to read, encrypted end to end most likely: then any frame will do to begin with, since
+    /// waiting for ever shows nothing at all.
+    pub fn unveil(&mut self, meta: &PacketMeta) -> Picture {
+        let (since, latest) = *self.begun.get_or_insert((meta.arrived, meta.timestamp));
+        self.begun = Some((since, meta.timestamp));
+        let veiled = self.keyframe.is_none() && meta.arrived.saturating_duration_since(since) >= VEILED;
+        let begins = veiled && self.kind == MediaKind::Video && latest != meta.timestamp;
+        Picture { keyframe: meta.picture.keyframe || begins, ..meta.picture }
     }
 
     /// Keeps the packet for everyone. False when it is a repeat or too old to be of use.
@@ -132,6 +151,7 @@ impl Layer {
         self.run = self.run.wrapping_add(1);
         self.report = None;
         self.structure = None;
+        self.begun = None;
         self.keyframe = None;
     }
 }

@@ -38,6 +38,8 @@ pub struct Source {
     frames: u32,
     picture: Picture,
     keyframe_due: bool,
+    /// The payload is encrypted end to end, as far as keyframes go.
+    pub veiled: bool,
     last_timestamp: u32,
     last_at: Instant,
     pub keyframes: u64,
@@ -71,6 +73,7 @@ impl Source {
             frames: 0,
             picture: Picture { id: dice.word() as u16 & 0x7fff, tl0: dice.word() as u8 },
             keyframe_due: true,
+            veiled: false,
             last_timestamp: 0,
             last_at: now,
             keyframes: 0,
@@ -148,7 +151,11 @@ impl Source {
                 keyframe,
                 captured,
             };
-            let payload = content.write(self.key, self.video.then_some(self.picture), size);
+            let mut payload = content.write(self.key, self.video.then_some(self.picture), size);
+            if self.veiled {
+                // Never a keyframe, to who reads the VP8 header.
+                payload[5] |= 1;
+            }
             let mut header = Header {
                 version: 2,
                 marker: self.video && part + 1 == usize::from(parts),

@@ -189,3 +189,20 @@ fn one_layer_alone_is_simulcast_too() {
     let told = world[bob].told(|event| matches!(event, PeerEvent::LayerChanged { .. }));
     assert!(told.is_empty(), "there is nothing to tell");
 }
+
+#[test]
+fn a_picture_that_nobody_here_can_read_is_forwarded() {
+    let mut world = World::new(6);
+    let ada = world.join("room", "ada", publishes(VIDEO));
+    world[ada].video.as_mut().expect("a camera").veiled = true;
+    let bob = world.join("room", "bob", watches(1));
+    world.connect_all(secs(2));
+    world.run(secs(10));
+    let frames = pictures(&world, bob, ada);
+    let first = frames.first().expect("it is forwarded").at;
+    assert!(first - world[bob].joined_at <= secs(5));
+    assert!(longest_gap(&frames) <= ms(50));
+    assert_eq!(world[bob].frames_missing(), 0);
+    let asked = world[ada].video.as_ref().expect("a camera").keyframes;
+    assert!(asked <= 12, "asked for {asked} keyframes that nobody recognised");
+}
