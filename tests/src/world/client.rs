@@ -59,6 +59,8 @@ pub struct Part {
     pub muted: bool,
     /// SSRCs to announce instead of random ones: audio, video.
     pub ssrcs: Option<[u32; 2]>,
+    /// Sends no transport-wide feedback, as clients before 2016 do not.
+    pub old_fashioned: bool,
     /// The camera's simulcast layers: names and bits per second, smallest first. Empty: one stream.
     pub layers: Vec<(&'static str, u64)>,
 }
@@ -90,6 +92,7 @@ pub fn publishes(media: u8) -> Part {
         absent: false,
         muted: false,
         ssrcs: None,
+        old_fashioned: false,
         layers: Vec::new(),
     }
 }
@@ -118,6 +121,10 @@ impl Part {
 
     pub fn capped(self, cap: sluicegate::Bitrate) -> Part {
         Part { cap: Some(cap), ..self }
+    }
+
+    pub fn old_fashioned(self) -> Part {
+        Part { old_fashioned: true, ..self }
     }
 
     /// Sends its video in these layers.
@@ -529,7 +536,10 @@ fn connection(now: Instant, addr: SocketAddr, part: &Part, tap: &Tap) -> RTCPeer
     media.register_default_codecs().expect("default codecs register");
     configure_simulcast_extension_headers(&mut media).expect("extensions register");
     let registry = configure_nack(Registry::new(), &mut media);
-    let registry = configure_twcc(registry, &mut media).expect("extensions register");
+    let registry = match part.old_fashioned {
+        true => registry,
+        false => configure_twcc(registry, &mut media).expect("extensions register"),
+    };
     let reports = interceptor::ReceiverReportBuilder::new().build();
     let registry = registry.with(Slot::ReceiverReport, reports).with(Slot::from(500), tap.interceptor());
     // Left to itself this stack answers an ICE-lite offer with setup:passive, also while it is the DTLS

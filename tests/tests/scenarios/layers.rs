@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate as Remb;
 use sluicegate::{LayerLimit, PeerEvent};
 use sluicegate_tests::world::{
     AUDIO, Part, Seat, THREE_LAYERS, VIDEO, World, layer_of, ms, publishes, secs, watches,
@@ -148,6 +149,36 @@ fn a_throttled_laptop_gets_a_smaller_picture_not_a_frozen_one() {
         world.run(secs(25));
         assert_eq!(layer_now(&world, bob, ada), 2, "it comes back");
     }
+}
+
+#[test]
+fn an_old_client_says_by_remb_what_it_can_take() {
+    let mut world = World::new(7);
+    let ada = world.join("room", "ada", camera());
+    let bob = world.join("room", "bob", watches(1).old_fashioned());
+    world.connect_all(secs(2));
+    world.run(secs(3));
+    assert_eq!(layer_now(&world, bob, ada), 2);
+    let say = |world: &mut World, bitrate: f32, times: u32| {
+        for _ in 0..times {
+            let ssrcs = world[bob].receives().iter().map(|(ssrc, _)| *ssrc).collect();
+            world.send_rtcp(bob, vec![Box::new(Remb { sender_ssrc: 1, bitrate, ssrcs })]);
+            world.run(secs(1));
+        }
+    };
+    say(&mut world, 700_000.0, 2);
+    assert_eq!(layer_now(&world, bob, ada), 1);
+    say(&mut world, 200_000.0, 2);
+    assert_eq!(layer_now(&world, bob, ada), 0);
+    say(&mut world, 5_000_000.0, 5);
+    assert_eq!(layer_now(&world, bob, ada), 0, "more is believed after ten seconds");
+    say(&mut world, 5_000_000.0, 9);
+    assert_eq!(layer_now(&world, bob, ada), 2);
+    assert!(longest_gap(&pictures(&world, bob, ada)) <= ms(100));
+    // And loss counts by its receiver reports.
+    world.lose(bob.downlink, 0.2);
+    world.run(secs(6));
+    assert!(layer_now(&world, bob, ada) < 2);
 }
 
 #[test]
