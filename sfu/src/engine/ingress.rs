@@ -102,6 +102,9 @@ impl Engine {
     }
 
     fn handle_dtls(&mut self, now: Instant, key: PeerKey, datagram: &[u8]) {
+        if !std::mem::replace(&mut self.sessions[key].expected, true) {
+            self.expect(now, key);
+        }
         if let Err(reason) = self.sessions[key].handle_dtls(now, datagram) {
             self.counters.dropped_in(DropKind::Other, reason);
         }

@@ -95,6 +95,25 @@ impl Engine {
         }
     }
 
+    /// A subscriber's handshake has begun: keyframes that are asked for now are there when it ends, two round trips
+    /// later, and wait in the ring. Asked for sooner, at the answer, they would be too old for that by then.
+    pub(super) fn expect(&mut self, now: Instant, key: PeerKey) {
+        let Engine { sessions, rooms, counters, .. } = self;
+        let session = &sessions[key];
+        let room = session.room;
+        let router = &mut rooms[room].router;
+        for slot in session.slots.iter().filter(|slot| slot.kind == MediaKind::Video && slot.is_ready()) {
+            let track = slot.source().and_then(|source| router.tracks.get_mut(source.track));
+            let Some(track) = track else { continue };
+            let target = usize::from(track.foreseen(now, slot.limit));
+            let Some(layer) = track.layers.get_mut(target) else { continue };
+            if layer.head(now).is_none() {
+                counters.keyframe_request(outcome(layer.keyframes.want()));
+            }
+        }
+        self.poll_keyframes(now, room);
+    }
+
     /// A subscriber needs a keyframe of the layer it is to change to.
     fn want_target(&mut self, now: Instant, key: PeerKey, index: usize) {
         let session = &self.sessions[key];

@@ -180,17 +180,20 @@ impl Track {
         if layers.len() == 1 {
             return selection.aim(0, 1, LayerLimit { spatial: most, temporal: limit.temporal });
         }
-        let active = |rank: &usize| layers[usize::from(ranks[*rank])].is_active(now);
         let within = ranks.len().min(usize::from(most).saturating_add(1));
-        // The best within the limit; else the least there is; else what it was.
-        let best = (0..within).rev().find(active).or_else(|| (within..ranks.len()).find(active));
-        let rank = best.unwrap_or_else(|| {
+        let rank = best(now, layers, ranks, within).unwrap_or_else(|| {
             let target = ranks.iter().position(|index| *index == selection.target());
             target.map_or(0, |rank| rank.min(within.saturating_sub(1)))
         });
         let acceptable = ranks.iter().take(within).fold(0, |bits, index| bits | 1_u8 << (index & 7));
         let whole = LayerLimit { temporal: limit.temporal, ..LayerLimit::NONE };
         selection.aim(ranks[rank], acceptable, whole)
+    }
+
+    /// The layer that a newcomer will be aimed at.
+    pub fn foreseen(&self, now: Instant, limit: LayerLimit) -> u8 {
+        let within = self.ranks.len().min(usize::from(limit.spatial).saturating_add(1));
+        best(now, &self.layers, &self.ranks, within).map_or(0, |rank| self.ranks[rank])
     }
 
     /// Orders the layers by the size of their pictures, once all have told it; until then as they were named,
@@ -202,4 +205,10 @@ impl Track {
             self.ranks.sort_by_key(|index| (pixels(&layers[usize::from(*index)]), *index));
         }
     }
+}
+
+/// The rank of the best layer that is alive among the first `within`; else of the least there is.
+fn best(now: Instant, layers: &[Layer], ranks: &[u8], within: usize) -> Option<usize> {
+    let active = |rank: &usize| layers[usize::from(ranks[*rank])].is_active(now);
+    (0..within).rev().find(active).or_else(|| (within..ranks.len()).find(active))
 }

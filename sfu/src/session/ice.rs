@@ -58,6 +58,7 @@ struct Generation {
 
 struct Validated {
     path: Path,
+    since: Instant,
     checked_at: Instant,
 }
 
@@ -163,8 +164,7 @@ impl IceLite {
             self.transactions.push_back((*request.transaction, now));
         }
         let (new_path, evicted) = self.validate(now, path);
-        let abandoned = self.selected.is_none_or(|path| !self.checked_within(now, &path, ABANDONED));
-        let choose = request.use_candidate || abandoned;
+        let choose = request.use_candidate || self.has_moved(now, &path);
         let nominated = choose && self.selected != Some(path);
         if nominated {
             self.selected = Some(path);
@@ -239,8 +239,16 @@ impl IceLite {
             return (false, None);
         }
         let evicted = (self.paths.len() >= MAX_PATHS).then(|| self.evict()).flatten();
-        self.paths.push(Validated { path, checked_at: now });
+        self.paths.push(Validated { path, since: now, checked_at: now });
         (true, evicted)
+    }
+
+    /// Whether a check on `path` says that the peer is there and no longer where we send.
+    fn has_moved(&self, now: Instant, path: &Path) -> bool {
+        let find = |wanted: &Path| self.paths.iter().find(|known| known.path == *wanted);
+        let Some(selected) = self.selected.and_then(|selected| find(&selected)) else { return true };
+        let newer = find(path).is_some_and(|known| known.since > selected.checked_at);
+        now >= selected.checked_at + if newer { MOVED } else { ABANDONED }
     }
 
     /// Removes the path that was checked longest ago, though not the one in use.
@@ -281,6 +289,8 @@ pub const MAX_PATHS: usize = 8;
 /// A peer that checks on another path, and for so long not on the selected one, has moved without a nomination:
 /// its NAT gave it another address. Checks on a path in use come every 5 s, give or take a fifth (RFC 7675 §5.1).
 const ABANDONED: Duration = Duration::from_secs(7);
+/// … sooner where the path is newer than the last check on the selected one: browsers check that every 2.5 s.
+const MOVED: Duration = Duration::from_secs(3);
 /// Transactions remembered: five minutes of a check every 2.5 s. At 32 bytes each, 4 KiB per peer.
 const MAX_TRANSACTIONS: usize = 128;
 /// So long a repeated request counts like the first: should a stranger's copy overtake each of the peer's, the

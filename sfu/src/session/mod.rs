@@ -151,6 +151,8 @@ pub struct Session {
     pub checked_at: Option<Instant>,
     pub secured_at: Option<Instant>,
     pub flowing: bool,
+    /// Its handshake has begun, and keyframes have been asked for on its behalf.
+    pub expected: bool,
     /// The next offer shall restart ICE.
     pub restart_wanted: bool,
     /// Told the host that no check has arrived.
@@ -210,6 +212,7 @@ impl Session {
             checked_at: None,
             secured_at: None,
             flowing: false,
+            expected: false,
             restart_wanted: false,
             warned_unreachable: false,
             dirty: false,
