@@ -3,5 +3,6 @@
 pub mod browser;
 pub mod demo;
 pub mod example;
+pub mod relay;
 pub mod scrape;
 pub mod world;
