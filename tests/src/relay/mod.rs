@@ -109,7 +109,8 @@ impl Relay {
         self.nat().addresses()
     }
 
-    /// The client at this address, such as the local candidate of a browser's pair in use.
+    /// The client that sends from this address, or that the SFU knows or knew by it. Both are needed to find a browser: it
+    /// learns from the SFU's answers how it is seen, and takes that for a peer-reflexive candidate of its own.
     pub fn client_at(&self, address: SocketAddr) -> Option<Client> {
         self.nat().client_at(address)
     }
@@ -250,6 +251,7 @@ mod tests {
         let (two, after) = hear(&sfu);
         assert_eq!(two, b"two");
         assert_ne!(before, after);
+        assert_eq!([before, after].map(|address| relay.client_at(address)), [Some(Client(0)); 2]);
         sfu.send_to(b"found", after).expect("loopback takes it");
         assert_eq!(hear(&ada).0, b"found");
     }

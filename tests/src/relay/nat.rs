@@ -98,7 +98,7 @@ impl Nat {
     }
 
     pub(super) fn client_at(&self, address: SocketAddr) -> Option<Client> {
-        self.mappings.iter().position(|mapping| mapping.client == address).map(Client)
+        self.mappings.iter().position(|mapping| mapping.is_known_as(address)).map(Client)
     }
 
     pub(super) fn upstream(&mut self, client: Client) -> io::Result<SocketAddr> {
@@ -151,6 +151,12 @@ impl Nat {
 }
 
 impl Mapping {
+    fn is_known_as(&self, address: SocketAddr) -> bool {
+        let mut upstreams = self.forgotten.iter().chain([&self.upstream]);
+        self.client == address
+            || upstreams.any(|socket| socket.local_addr().is_ok_and(|upstream| upstream == address))
+    }
+
     fn leg_mut(&mut self, direction: Direction) -> &mut Leg {
         match direction {
             Direction::Up => &mut self.up,
