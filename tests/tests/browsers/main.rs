@@ -3,3 +3,5 @@
 mod calls;
 mod harness;
 mod impaired;
+mod network;
+mod person;
