@@ -1,5 +1,6 @@
 //! The demo example as a child process.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -36,14 +37,23 @@ impl Demo {
         Demo::start_with(&[]).await
     }
 
-    /// Starts the demo with more arguments than its addresses.
-    pub async fn start_with(args: &[&str]) -> Result<Demo, BrowserError> {
+    /// The same, with further options.
+    pub async fn start_with(options: &[&str]) -> Result<Demo, BrowserError> {
         let mut command = Command::new(binary());
-        command.args(args);
-        command.args(["--http", HTTP, "--media", &format!("{}:{MEDIA_PORT}", namespace::ADDRESS)]);
+        command.args(["--http", HTTP, "--media", &Demo::media().to_string()]).args(options);
         let mut process = Process::spawn(command, "demo")?;
         process.wait_until("/readyz", START_LIMIT, async || is_ready().await.then_some(())).await?;
         Ok(Demo { process })
+    }
+
+    /// Where its first worker listens for media.
+    pub fn media() -> SocketAddr {
+        SocketAddr::new(namespace::ADDRESS.parse().expect("an address"), MEDIA_PORT)
+    }
+
+    /// What a scrape of `/metrics` says.
+    pub async fn metrics(&self) -> std::io::Result<String> {
+        get("/metrics").await
     }
 
     /// The page that a user with this name opens to enter the room. It joins when `#join` is pressed.
@@ -78,15 +88,18 @@ fn binary() -> PathBuf {
 }
 
 async fn is_ready() -> bool {
-    let exchange = async {
-        let mut stream = TcpStream::connect(HTTP).await?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n").await?;
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).await?;
-        std::io::Result::Ok(answer)
-    };
-    let answer = tokio::time::timeout(Duration::from_secs(1), exchange).await;
-    matches!(answer, Ok(Ok(answer)) if &answer == b"HTTP/1.1 200")
+    let answer = tokio::time::timeout(Duration::from_secs(1), get("/readyz")).await;
+    matches!(answer, Ok(Ok(answer)) if answer.starts_with("HTTP/1.1 200"))
+}
+
+/// The whole answer, with its head.
+async fn get(path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(HTTP).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 const OVERRULE: &str = "SLUICEGATE_DEMO";

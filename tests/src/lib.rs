@@ -4,5 +4,6 @@ pub mod bombs;
 pub mod browser;
 pub mod demo;
 pub mod example;
+pub mod relay;
 pub mod scrape;
 pub mod world;

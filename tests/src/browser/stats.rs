@@ -1,7 +1,7 @@
 //! What a page's `getStats` says, in the words the tests use.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 
@@ -38,6 +38,19 @@ pub struct Inbound {
     pub frames_per_second: Option<f64>,
     #[serde(default)]
     pub freeze_count: u64,
+    /// In seconds.
+    #[serde(default)]
+    pub total_freezes_duration: f64,
+    #[serde(default)]
+    pub frames_dropped: u64,
+    /// Repairs, by whatever stream they came.
+    #[serde(default)]
+    pub retransmitted_packets_received: u64,
+    /// Keyframes asked for.
+    #[serde(default)]
+    pub pli_count: u64,
+    pub ssrc: u32,
+    pub rtx_ssrc: Option<u32>,
     pub frame_width: Option<u32>,
     pub frame_height: Option<u32>,
     /// Moves only while an element that is not muted plays the track.
@@ -64,6 +77,13 @@ pub struct Outbound {
     pub frame_height: Option<u32>,
     /// In bits per second; Firefox does not say.
     pub target_bitrate: Option<f64>,
+    #[serde(default)]
+    pub retransmitted_packets_sent: u64,
+    /// Keyframes that were asked of us.
+    #[serde(default)]
+    pub pli_count: u64,
+    pub ssrc: u32,
+    pub rtx_ssrc: Option<u32>,
 }
 
 /// The DTLS transport that everything is bundled on.
@@ -80,6 +100,7 @@ pub struct Transport {
 #[serde(rename_all = "camelCase")]
 pub struct Pair {
     pub local: Option<IpAddr>,
+    pub local_port: Option<u16>,
     pub remote: Option<IpAddr>,
     pub remote_port: Option<u16>,
     /// In bits per second; Firefox does not say.
@@ -148,6 +169,12 @@ impl Stats {
         layers.map(|stream| stream.frames_sent).max().unwrap_or(0)
     }
 
+    /// The address that the pair in use sends from.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        let pair = self.pair.as_ref()?;
+        Some(SocketAddr::new(pair.local?, pair.local_port?))
+    }
+
     pub fn srtp_cipher(&self) -> Option<&str> {
         self.transport.as_ref()?.srtp_cipher.as_deref()
     }
@@ -169,6 +196,7 @@ const READER: &str = r"(async () => {
         transport,
         pair: pair && {
             local: local?.address,
+            localPort: local?.port,
             remote: remote?.address,
             remotePort: remote?.port,
             availableOutgoingBitrate: pair.availableOutgoingBitrate,

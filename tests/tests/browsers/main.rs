@@ -4,4 +4,8 @@ mod bots;
 mod calls;
 mod codecs;
 mod harness;
+mod impaired;
+mod narrow;
+mod network;
+mod person;
 mod simulcast;

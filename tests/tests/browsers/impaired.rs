@@ -1,0 +1,303 @@
+//! Calls over bad networks: a relay stands before the demo's media port, and stock browsers talk through it.
+//!
+//! What passes on the wire is judged by the relay's taps, what is seen by the frames the page is given. Each test tells
+//! its figures and its seed. `SLUICEGATE_LONG=1` makes the long forms, `SEED_SHIFT` moves every seed.
+
+use std::time::Duration;
+
+use sluicegate_tests::browser::namespace::Outcome;
+use sluicegate_tests::browser::{Browser, Make};
+use sluicegate_tests::relay::{Conditions, Direction, Loss, clear, outage};
+use tokio::time::{Instant, sleep};
+
+use crate::network::{LAST_REPAIRS, Network};
+use crate::person::Camera;
+
+#[test]
+fn lost_on_the_uplink_is_sent_again_once() {
+    let test = "impaired::lost_on_the_uplink_is_sent_again_once";
+    Network::story(test, &[Make::Chromium], 14, &[], lossy_uplink);
+}
+
+/// S14: a publisher on a lossy uplink is asked for what was lost, and for little else.
+///
+/// Losses and holes are the relay's to tell, requests the SFU's. How much was sent again only the publisher knows:
+/// Chromium probes with packets it has sent before, on the repair stream, which look like repairs from outside.
+async fn lossy_uplink(network: &Network) -> Outcome {
+    let (left, right) = (Browser::chromium().await?, Browser::chromium().await?);
+    let (alice, bob) = network.pair(&left, &right, Camera::NOISY).await?;
+    alice.limit_bitrate(2_500_000).await?;
+    network.set_all(far());
+    sleep(WARM_UP).await;
+
+    let (publisher, watcher) = (network.client_of(&alice).await?, network.client_of(&bob).await?);
+    let (before, seen) = (alice.video_out().await?, bob.video_in().await?);
+    let asked = network.asked_for().await?;
+    let wanted = if is_long() { 500 } else { 200 };
+    network.relay.forget();
+    network.relay.set(publisher, Direction::Up, Conditions { loss: Loss::Random(0.05), ..far() });
+    let started = Instant::now();
+    let lost = || network.relay.tap(publisher, Direction::Up).stream(before.ssrc).lost;
+    while lost() < wanted && started.elapsed() < secs(80) {
+        sleep(Duration::from_millis(250)).await;
+    }
+    let took = started.elapsed();
+    network.relay.set(publisher, Direction::Up, far());
+    sleep(LAST_REPAIRS).await;
+
+    let (asked, after) = (network.asked_for().await? - asked, alice.video_out().await?);
+    let sent = after.retransmitted_packets_sent - before.retransmitted_packets_sent;
+    let tap = network.relay.tap(publisher, Direction::Up);
+    let (media, repairs) = (tap.stream(before.ssrc), tap.stream(before.rtx_ssrc.ok_or("no repair stream")?));
+    let holes = network.relay.tap(watcher, Direction::Down).stream(seen.ssrc).left_out();
+    let [asked_each, sent_each, holes_each] =
+        [asked, sent, holes].map(|count| count as f64 / media.lost as f64);
+    println!(
+        "{} of {} packets lost in {took:.1?}; {asked} asked for ({asked_each:.3} per loss), {sent} sent again \
+         ({sent_each:.3} per loss), {holes} holes left; {} packets on the repair stream, {} of them mere padding",
+        media.lost,
+        media.packets(),
+        repairs.packets(),
+        repairs.padded
+    );
+    assert!(media.lost >= wanted, "only {} packets were lost", media.lost);
+    // The publisher does not answer what it has just answered: a storm of requests would not show in what it sends.
+    assert!(asked_each <= 1.5, "{asked_each:.3} requests per lost packet");
+    assert!(sent_each <= 1.2, "{sent_each:.3} repairs per lost packet");
+    assert!(sent <= repairs.packets() - repairs.padded, "more repairs were sent than the wire has seen");
+    assert!(holes_each <= 0.01, "{holes} of {} lost packets were not repaired", media.lost);
+    Ok(())
+}
+
+#[test]
+fn lost_on_the_downlink_is_repaired_within_the_budget() {
+    let test = "impaired::lost_on_the_downlink_is_repaired_within_the_budget";
+    Network::story(test, &[Make::Chromium], 5, &[], lossy_downlink);
+}
+
+async fn lossy_downlink(network: &Network) -> Outcome {
+    let (left, right) = (Browser::chromium().await?, Browser::chromium().await?);
+    let (alice, bob) = network.pair(&left, &right, Camera::LIVELY).await?;
+    alice.limit_bitrate(1_000_000).await?;
+    network.set_all(far());
+    sleep(WARM_UP).await;
+
+    let losses = [(network.client_of(&bob).await?, Direction::Down)];
+    let lossy = Conditions { loss: Loss::Random(0.05), ..far() };
+    let length = if is_long() { secs(60) } else { secs(15) };
+    let window = network.lossy((&alice, &bob), &losses, lossy, length).await?;
+    println!("{window}");
+    window.assert_repaired();
+    assert!(window.repair_share <= 0.15, "repairs are {:.3} of what is sent", window.repair_share);
+    Ok(())
+}
+
+#[test]
+fn three_percent_on_both_legs_freeze_nothing() {
+    let test = "impaired::three_percent_on_both_legs_freeze_nothing";
+    Network::story(test, &[Make::Chromium], 6, &[], lossy_legs);
+}
+
+/// S6: both legs lose, both ways. 50 ms from browser to browser and back; the long form has 50 ms on each leg, where a
+/// packet that is lost with its repair can come late enough to be seen, and takes more than a minute for an average.
+async fn lossy_legs(network: &Network) -> Outcome {
+    let (left, right) = (Browser::chromium().await?, Browser::chromium().await?);
+    let (alice, bob) = network.pair(&left, &right, Camera::LIVELY).await?;
+    alice.limit_bitrate(1_000_000).await?;
+    let (minutes, delay) = if is_long() { (3, far().delay) } else { (1, far().delay / 2) };
+    let distance = Conditions { delay, ..clear() };
+    network.set_all(distance);
+    sleep(WARM_UP).await;
+
+    let (publisher, watcher) = (network.client_of(&alice).await?, network.client_of(&bob).await?);
+    let losses = [
+        (publisher, Direction::Up),
+        (publisher, Direction::Down),
+        (watcher, Direction::Up),
+        (watcher, Direction::Down),
+    ];
+    let lossy = Conditions { loss: Loss::Random(0.03), ..distance };
+    let window = network.lossy((&alice, &bob), &losses, lossy, secs(60 * minutes)).await?;
+    println!("{window}");
+    window.assert_repaired();
+    assert!(window.frozen <= 0.1 * minutes as f64, "{:.3} s frozen in {minutes} min", window.frozen);
+    Ok(())
+}
+
+#[test]
+#[ignore = "the SFU follows with the next connectivity check only: after up to 2.5 s"]
+fn chromium_moves_to_another_address() {
+    let test = "impaired::chromium_moves_to_another_address";
+    Network::story(test, &[Make::Chromium], 21, &[], async |network| moves(network, Make::Chromium).await);
+}
+
+#[test]
+#[ignore = "Firefox nominates once, and the SFU sends to the old address until its consent runs out: after 25 s"]
+fn firefox_moves_to_another_address() {
+    let test = "impaired::firefox_moves_to_another_address";
+    Network::story(test, &[Make::Firefox], 22, &[], async |network| moves(network, Make::Firefox).await);
+}
+
+/// First the watcher comes from elsewhere, then the publisher. Neither notices: a NAT forgot them.
+async fn moves(network: &Network, make: Make) -> Outcome {
+    let browser = Browser::launch(make).await?;
+    let (alice, bob) = network.pair(&browser, &browser, Camera::PLAIN).await?;
+    bob.watch("alice").await?;
+    sleep(WARM_UP).await;
+
+    let mut gaps = Vec::new();
+    for (who, person) in [("the watcher", &bob), ("the publisher", &alice)] {
+        let client = network.client_of(person).await?;
+        let (from, old) = (bob.now().await?, network.relay.upstream(client)?);
+        network.relay.rebind(client)?;
+        let gap = bob.gap_since(from, secs(40)).await?;
+        println!(
+            "{who} moves from {old} to {}: {gap:.0} ms without a frame",
+            network.relay.upstream(client)?
+        );
+        gaps.push(gap);
+        sleep(secs(1)).await;
+    }
+    assert!(gaps.iter().all(|gap| *gap <= 1_000.0), "{make:?}: {gaps:.0?} ms without a frame");
+    Ok(())
+}
+
+#[test]
+fn chromium_restarts_ice() {
+    let test = "impaired::chromium_restarts_ice";
+    Network::story(test, &[Make::Chromium], 23, &[], async |network| restarts(network, Make::Chromium).await);
+}
+
+#[test]
+fn firefox_restarts_ice() {
+    let test = "impaired::firefox_restarts_ice";
+    Network::story(test, &[Make::Firefox], 24, &[], async |network| restarts(network, Make::Firefox).await);
+}
+
+/// First the watcher, then the publisher, as after a change of network.
+async fn restarts(network: &Network, make: Make) -> Outcome {
+    let browser = Browser::launch(make).await?;
+    let (alice, bob) = network.pair(&browser, &browser, Camera::PLAIN).await?;
+    bob.watch("alice").await?;
+    network.set_all(far());
+    sleep(WARM_UP).await;
+
+    let mut gaps = Vec::new();
+    for (who, person) in [("the watcher", &bob), ("the publisher", &alice)] {
+        let from = bob.now().await?;
+        person.restart_ice().await?;
+        let gap = bob.gap_since(from, secs(15)).await?;
+        println!("{who} restarts ICE: {gap:.0} ms without a frame");
+        gaps.push(gap);
+    }
+    assert!(gaps.iter().all(|gap| *gap <= 1_000.0), "{make:?}: {gaps:.0?} ms without a frame");
+    Ok(())
+}
+
+#[test]
+fn video_is_back_soon_after_an_outage() {
+    let test = "impaired::video_is_back_soon_after_an_outage";
+    Network::story(test, &[Make::Chromium], 17, &[], goes_out);
+}
+
+/// S17: nothing passes for five seconds.
+async fn goes_out(network: &Network) -> Outcome {
+    let (left, right) = (Browser::chromium().await?, Browser::chromium().await?);
+    let (alice, bob) = network.pair(&left, &right, Camera::LIVELY).await?;
+    bob.watch("alice").await?;
+    network.set_all(far());
+    sleep(WARM_UP).await;
+
+    let wanted = alice.video_out().await?.pli_count;
+    network.set_all(outage());
+    sleep(secs(5)).await;
+    let back = bob.now().await?;
+    network.set_all(far());
+    let first = bob.next_frame(back, secs(20)).await? - back;
+    let gap = bob.gap_since(back + first, secs(20)).await?;
+    sleep(secs(2)).await; // Requests that come late.
+    let wanted = alice.video_out().await?.pli_count - wanted;
+    println!(
+        "the first frame comes {first:.0} ms after the return, and then none later than {gap:.0} ms after another; \
+         {wanted} keyframes were asked for"
+    );
+    assert!(first <= 2_000.0, "the first frame comes {first:.0} ms after the return");
+    assert!(first + gap <= 2_000.0, "{gap:.0} ms without a frame after the first");
+    assert!(wanted <= 6, "{wanted} keyframes were asked for");
+    Ok(())
+}
+
+#[test]
+#[ignore = "280 to 420 ms: the SFU asks for the keyframe once DTLS is up, which takes three round trips"]
+fn a_late_joiner_from_afar_sees_a_picture_at_once() {
+    let test = "impaired::a_late_joiner_from_afar_sees_a_picture_at_once";
+    Network::story(test, &[Make::Chromium], 1, &[], late_joiners);
+}
+
+/// S1: someone enters late, and everybody is 50 ms away.
+async fn late_joiners(network: &Network) -> Outcome {
+    let (left, right) = (Browser::chromium().await?, Browser::chromium().await?);
+    network.set_all(far());
+    let alice = network.join(&left, "alice", Some(Camera::LIVELY)).await?;
+    sleep(WARM_UP).await;
+    let mut waits = Vec::new();
+    for n in 0..10 {
+        let name = format!("bob{n}");
+        let bob = network.enter(&right, &name, None).await?;
+        let seen = bob.first_picture().await?;
+        let [connected, first] = [seen.connected_at, seen.first_at].map(|at| at - seen.answered_at);
+        println!("{name}: connected {connected:.0} ms and a picture {first:.0} ms after the answer");
+        waits.push(first);
+        bob.page.close().await?;
+        alice.misses(&name).await?;
+    }
+    waits.sort_by(f64::total_cmp);
+    println!("in order: {waits:.0?} ms");
+    // Of ten, the fifth and the last.
+    assert!(waits[4] <= 250.0, "half of them wait for {:.0} ms or more", waits[4]);
+    assert!(waits[9] <= 500.0, "one of ten waits for {:.0} ms", waits[9]);
+    Ok(())
+}
+
+#[test]
+fn a_cap_of_500_kbps_is_kept_from_the_first_second() {
+    let test = "impaired::a_cap_of_500_kbps_is_kept_from_the_first_second";
+    Network::story(test, &[Make::Chromium], 13, &["--publisher-cap", "500kbps"], capped);
+}
+
+/// S13, with one stream: 115 %, and all that RTP puts on the wire counts.
+async fn capped(network: &Network) -> Outcome {
+    let browser = Browser::chromium().await?;
+    network.set_all(far());
+    let (alice, _bob) = network.pair(&browser, &browser, Camera::NOISY).await?;
+    sleep(if is_long() { secs(30) } else { secs(10) }).await;
+
+    let publisher = network.client_of(&alice).await?;
+    let rates = network.relay.tap(publisher, Direction::Up).rates(secs(1));
+    let (early, late) = rates.split_at(rates.len() / 2);
+    let [highest, highest_late] = [early, late].map(|half| half.iter().max().copied().unwrap_or(0));
+    let lowest_late = late.iter().min().copied().unwrap_or(0);
+    println!(
+        "at most {highest} b/s in any second of the first half, from the first on; then {lowest_late} to {highest_late}"
+    );
+    assert!(rates.len() > 50, "video was sent for {} tenths of a second", rates.len());
+    assert!(highest.max(highest_late) <= 575_000, "{rates:?} b/s under a cap of 500 000");
+    assert!(highest_late >= 350_000, "{rates:?} b/s: a source that asks for so little proves nothing");
+    Ok(())
+}
+
+/// 50 ms there and back.
+pub fn far() -> Conditions {
+    Conditions { delay: Duration::from_millis(25), ..clear() }
+}
+
+pub fn is_long() -> bool {
+    std::env::var_os("SLUICEGATE_LONG").is_some_and(|wish| wish == "1")
+}
+
+pub fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// Past the keyframes and the probing of a start.
+const WARM_UP: Duration = Duration::from_secs(3);
