@@ -15,12 +15,12 @@ use crate::ids::{MediaKind, Mid, Pt, Ssrc};
 
 /// What a peer described. Directions are the peer's own: `sends` is what it sends to us.
 #[derive(Debug)]
-pub(super) struct RemoteDescription {
-    pub media: Vec<RemoteMedia>,
+pub(crate) struct RemoteDescription {
+    pub(super) media: Vec<RemoteMedia>,
     /// The first BUNDLE group; its first live member carries the transport.
-    pub bundle: Vec<Mid>,
+    pub(super) bundle: Vec<Mid>,
     /// `a=extmap-allow-mixed` at session level, as Chromium writes it.
-    pub allow_mixed: bool,
+    pub(super) allow_mixed: bool,
     ice_lite: bool,
     session: Transport,
 }
