@@ -658,6 +658,11 @@ impl Engine {
         let (paths, ufrags) = self.book.len();
         [self.sessions.len(), self.rooms.len(), paths, ufrags, self.timers.len()]
     }
+
+    /// Streams that peers send and that are accounted for, of all of them together: for leak tests.
+    pub fn streams(&self) -> usize {
+        self.sessions.values().map(|session| session.uplinks.streams()).sum()
+    }
 }
 
 fn end_reason(reason: LeaveReason) -> EndReason {
