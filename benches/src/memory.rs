@@ -19,6 +19,8 @@ use crate::secure::{Identity, Secure};
 pub const PUBLISH: &str = include_str!("../../sfu/src/session/negotiate/golden/chromium-publish.sdp");
 /// Chromium's offer to receive two publishers.
 pub const SUBSCRIBE: &str = include_str!("../../sfu/src/session/negotiate/golden/chromium-subscribe.sdp");
+/// Chromium's offer to send a camera in three layers, `q`, `h` and `f`. Their packets alone tell their SSRCs.
+pub const SIMULCAST: &str = include_str!("../../sfu/src/session/negotiate/golden/chromium-simulcast.sdp");
 /// Chromium's offer to a call: sends and receives.
 pub const SENDRECV: &str = include_str!("../../sfu/src/session/negotiate/golden/chromium-sendrecv.sdp");
 

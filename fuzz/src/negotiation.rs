@@ -6,7 +6,7 @@ use std::time::Instant;
 use sluicegate::sans_io::{Engine, Identity};
 use sluicegate::{PeerConfig, PeerEvent, Subscribe};
 use sluicegate_benches::clock;
-use sluicegate_benches::memory::{PUBLISH, SENDRECV, SUBSCRIBE, engine};
+use sluicegate_benches::memory::{PUBLISH, SENDRECV, SIMULCAST, SUBSCRIBE, engine};
 
 use crate::script::Script;
 
@@ -132,4 +132,3 @@ fn origin() -> Instant {
 
 const PEERS: usize = 2;
 const FIREFOX: &str = include_str!("../../sfu/src/session/negotiate/golden/firefox-sendrecv.sdp");
-const SIMULCAST: &str = include_str!("../../sfu/src/session/negotiate/golden/chromium-simulcast.sdp");

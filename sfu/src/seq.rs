@@ -36,7 +36,6 @@ impl SeqUnwrapper {
     }
 
     /// The highest number seen.
-    #[cfg(test)]
     pub fn highest(&self) -> Option<u64> {
         self.highest
     }

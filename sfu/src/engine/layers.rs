@@ -138,7 +138,7 @@ impl Engine {
             let Some(index) = subscription.selection.current() else { continue };
             let Some(session) = sessions.get_mut(subscription.peer) else { continue };
             let slot = &mut session.slots[usize::from(subscription.slot)];
-            if slot.told.0.replace(index) == Some(index) {
+            if slot.told_layer.replace(index) == Some(index) {
                 continue;
             }
             let layer = &track.layers[usize::from(index)];
@@ -170,9 +170,10 @@ impl Engine {
     pub(super) fn tell_missing_codec(&mut self, key: PeerKey, index: usize) {
         let slot = &mut self.sessions[key].slots[index];
         let Some(source) = slot.lacks_codec() else { return };
-        if slot.told.1.replace(source.codec) == Some(source.codec) {
+        if slot.told_missing.contains(&source.codec) {
             return;
         }
+        slot.told_missing.push(source.codec);
         let mid = slot.mid.to_string();
         if self.sessions.contains_key(source.publisher) {
             let publisher = self.info(source.publisher);

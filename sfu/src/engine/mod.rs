@@ -221,11 +221,13 @@ impl Engine {
     }
 
     fn renegotiate(&mut self, now: Instant, key: PeerKey, sdp: &str) -> Result<String, NegotiateError> {
-        let restart = self.sessions[key].negotiation.is_restart(sdp).then(|| self.fresh_credentials());
+        let negotiation = &self.sessions[key].negotiation;
+        let offer = negotiation.read_offer(sdp)?;
+        let restart = negotiation.is_restart(&offer).then(|| self.fresh_credentials());
         let described = restart.as_ref().map(|credentials| self.local_description(credentials));
         let session = &mut self.sessions[key];
         let before = described.map(|local| session.negotiation.replace_local(local));
-        let answer = match session.negotiation.handle_offer(sdp) {
+        let answer = match session.negotiation.handle_offer_of(&offer) {
             Ok(answer) => answer,
             Err(error) => {
                 if let Some(before) = before {
@@ -655,6 +657,11 @@ impl Engine {
     pub fn footprint(&self) -> [usize; 5] {
         let (paths, ufrags) = self.book.len();
         [self.sessions.len(), self.rooms.len(), paths, ufrags, self.timers.len()]
+    }
+
+    /// Streams that peers send and that are accounted for, of all of them together: for leak tests.
+    pub fn streams(&self) -> usize {
+        self.sessions.values().map(|session| session.uplinks.streams()).sum()
     }
 }
 

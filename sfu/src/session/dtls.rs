@@ -134,7 +134,10 @@ impl Dtls {
                     outcome = outcome.and(self.handle_plaintext(now, record));
                 }
                 Phase::Handshake => outcome = outcome.and(self.handle_early(now, record)),
-                Phase::Connected => repeats_itself |= self.handle_established(now, record),
+                Phase::Connected => match self.handle_established(now, record) {
+                    Ok(repeats) => repeats_itself |= repeats,
+                    Err(reason) => outcome = Err(reason),
+                },
                 Phase::Over => {}
             }
         }
@@ -368,7 +371,7 @@ impl Dtls {
         }
         match result {
             Ok(Progress::Complete) => self.complete(now),
-            Ok(Progress::None) => {}
+            Ok(Progress::Silent | Progress::None) => {}
             Ok(Progress::Closed) => self.fail(DtlsFailure::Protocol),
             Err(_) => {
                 let stranger = chosen.certificate().is_some_and(|der| !self.remote.matches(der));
@@ -399,26 +402,28 @@ impl Dtls {
 
     /// A record after completion: whether it shows that our last flight was lost.
     ///
-    /// Plaintext and handshake records are not read any more. What they can mean is only that.
-    fn handle_established(&mut self, now: Instant, record: &Record<'_>) -> bool {
+    /// Plaintext and handshake records are not read any more. What they can mean is only that. The library says
+    /// nothing of a record that it cannot open, and always something of one that it can: it hands out what
+    /// applications send, and every alert is an error to it.
+    fn handle_established(&mut self, now: Instant, record: &Record<'_>) -> Result<bool, DropReason> {
         let Some(chosen) = &mut self.chosen else {
-            return false;
+            return Ok(false);
         };
-        if record.content == dtls::HANDSHAKE {
-            return true;
-        }
-        if record.epoch != 1 || !matches!(record.content, dtls::ALERT | dtls::APPLICATION_DATA) {
-            return false;
+        match record.content {
+            dtls::HANDSHAKE => return Ok(true),
+            dtls::CHANGE_CIPHER_SPEC => return Ok(false),
+            dtls::ALERT | dtls::APPLICATION_DATA if record.epoch == 1 => {}
+            _ => return Err(DropReason::Malformed),
         }
         match chosen.read_established(now, BytesMut::from(record.raw), &mut self.transmits) {
             Ok(Progress::Closed) | Err(Error::ErrAlertFatalOrClose) => {
                 self.end();
                 self.events.push_back(DtlsEvent::Closed);
+                Ok(false)
             }
-            // An unreadable record is nobody's.
-            Ok(_) | Err(_) => {}
+            Ok(Progress::Silent) => Err(DropReason::Malformed),
+            Ok(_) | Err(_) => Ok(false),
         }
-        false
     }
 
     fn repeat_final_flight(&mut self) {
@@ -472,6 +477,8 @@ struct Association {
 
 /// What came of a record.
 enum Progress {
+    /// Nothing at all.
+    Silent,
     None,
     Complete,
     Closed,
@@ -596,6 +603,7 @@ fn progress(events: &[EndpointEvent]) -> Progress {
     match (closed, complete) {
         (true, _) => Progress::Closed,
         (false, true) => Progress::Complete,
+        (false, false) if events.is_empty() => Progress::Silent,
         (false, false) => Progress::None,
     }
 }

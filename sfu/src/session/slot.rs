@@ -38,8 +38,10 @@ pub struct Slot {
     pub passes: (u8, u8),
     /// How much of a track the host allows on it.
     pub limit: LayerLimit,
-    /// The layer that the host was last told of, and the codec that it was told is missing.
-    pub told: (Option<u8>, Option<Codec>),
+    /// The layer that the host was last told of.
+    pub told_layer: Option<u8>,
+    /// The codecs that it was told are missing, each once: a publisher may change them packet by packet.
+    pub told_missing: Vec<Codec>,
     source: Option<Source>,
     plan: Plan,
     rewriter: Rewriter,
@@ -137,7 +139,8 @@ impl Slot {
             live: false,
             passes: (u8::MAX, u8::MAX),
             limit: LayerLimit::NONE,
-            told: (None, None),
+            told_layer: None,
+            told_missing: Vec::new(),
             source: None,
             plan: Plan::default(),
             rewriter: Rewriter::new(first_seq, first_timestamp, clock_rate),
@@ -189,7 +192,8 @@ impl Slot {
             return;
         }
         self.source = source;
-        self.told = (None, None);
+        self.told_layer = None;
+        self.told_missing.clear();
         self.restart();
         self.tune();
     }

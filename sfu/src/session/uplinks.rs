@@ -242,6 +242,11 @@ impl Uplinks {
         self.uplinks.iter().find(|uplink| uplink.mid == mid)
     }
 
+    /// How many streams there are, announced or adopted.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
     /// Adds a newly negotiated section.
     pub fn add(&mut self, negotiated: &negotiate::Uplink, track: TrackKey) {
         self.uplinks.push(Uplink {
@@ -413,8 +418,12 @@ impl Uplinks {
         let seq = match role.is_media() {
             // More than 2^15 packets lost in a row would lead the wire's 16 bits astray.
             true => stream.unwrapper.take(index),
-            false => stream.unwrapper.unwrap(original.seq),
+            false => stream.unwrapper.peek(original.seq),
         };
+        if stream.unwrapper.highest() < Some(seq) {
+            // A repair of what is yet to come would make everything until then late.
+            return Ok(Outcome::Nothing);
+        }
         let restarted = encoding.active != Some(original.ssrc);
         if restarted && (payload == 0 || verdict == Verdict::Police || !encoding.may_switch(now)) {
             // A stream takes over with a packet that goes on, or not at all.
@@ -538,20 +547,16 @@ impl Uplinks {
     }
 
     /// Binds an authentic but unannounced stream to the section its MID names (RFC 8843 §9.2), or, when it
-    /// carries no MID, to the only section that knows its payload type.
+    /// carries no MID, to the only section that knows its payload type. A MID of no section is nobody's.
     fn adopt(&mut self, header: &RtpHeader, plain: &[u8]) -> Option<usize> {
         let knows_pt = |uplink: &&Uplink| {
             uplink.codecs.iter().any(|codec| codec.pt == header.pt || codec.rtx == Some(header.pt))
         };
-        let named = self.uplinks.iter().find(|uplink| {
-            let mid = header
-                .extensions(plain)
-                .find(|(id, _)| uplink.extensions.kind_of(*id) == Some(Extension::Mid))
-                .map(|(_, value)| value);
-            mid == Some(uplink.mid.as_bytes())
-        });
-        let uplink = match named {
-            Some(uplink) => uplink,
+        let names_mid =
+            |id| self.uplinks.iter().any(|uplink| uplink.extensions.kind_of(id) == Some(Extension::Mid));
+        let mid = header.extensions(plain).find(|(id, _)| names_mid(*id)).map(|(_, value)| value);
+        let uplink = match mid {
+            Some(mid) => self.uplinks.iter().find(|uplink| mid == uplink.mid.as_bytes())?,
             None => {
                 let mut candidates = self.uplinks.iter().filter(knows_pt);
                 candidates.next().filter(|_| candidates.next().is_none())?

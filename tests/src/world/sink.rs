@@ -21,6 +21,12 @@ pub struct Seen {
     pub len: usize,
 }
 
+impl Seen {
+    fn delay(&self) -> Duration {
+        super::clock::since_origin(self.at).saturating_sub(Duration::from_micros(self.content.captured))
+    }
+}
+
 /// Everything one client received.
 pub struct Sink {
     key: u64,
@@ -71,6 +77,12 @@ impl Sink {
             .filter(move |seen| seen.content.publisher as usize == publisher && seen.content.video == video)
     }
 
+    /// The SSRCs on which one publisher's media comes.
+    pub fn receives_from(&self, publisher: usize) -> Vec<u32> {
+        let brings = |stream: &[Seen]| stream.iter().any(|seen| seen.content.publisher as usize == publisher);
+        self.streams.iter().filter(|(_, stream)| brings(stream)).map(|(ssrc, _)| *ssrc).collect()
+    }
+
     /// Distinct packets from one publisher of one kind.
     pub fn packets_from(&self, publisher: usize, video: bool) -> usize {
         self.from(publisher, video).map(|seen| seen.content.packet).collect::<HashSet<_>>().len()
@@ -119,10 +131,12 @@ impl Sink {
 
     /// The longest that a packet took from its capture to here.
     pub fn worst_delay(&self) -> Duration {
-        let delay = |seen: &Seen| {
-            super::clock::since_origin(seen.at).saturating_sub(Duration::from_micros(seen.content.captured))
-        };
-        self.seen().map(delay).max().unwrap_or_default()
+        self.seen().map(Seen::delay).max().unwrap_or_default()
+    }
+
+    /// The same of what one publisher sent of one kind.
+    pub fn worst_delay_from(&self, publisher: usize, video: bool) -> Duration {
+        self.from(publisher, video).map(Seen::delay).max().unwrap_or_default()
     }
 
     /// When the last packet of one publisher came.

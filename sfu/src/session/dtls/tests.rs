@@ -402,6 +402,33 @@ fn goodbye_is_heard_on_both_sides() {
 }
 
 #[test]
+fn what_nobody_sealed_is_counted() {
+    let mut world = World::plain();
+    world.run_until(200);
+    world.assert_connected(Profile::AesGcm128);
+    world.client.write(at(200), SERVER, b"said").unwrap();
+    let said = world.client.poll_transmit().unwrap().message.to_vec();
+    let mut spoiled = said.clone();
+    *spoiled.last_mut().unwrap() ^= 1;
+    let mut later = said.clone();
+    later[4] = 2;
+    let mut take = |datagram: &[u8]| world.server.handle_datagram(at(210), datagram);
+    for junk in [
+        &spoiled,
+        &later,
+        &plaintext(dtls::ALERT, &[2, 40], 90),
+        &plaintext(dtls::APPLICATION_DATA, b"x", 91),
+    ] {
+        assert_eq!(take(junk), Err(DropReason::Malformed));
+    }
+    assert_eq!(take(&said), Ok(()));
+    assert_eq!(take(&said), Err(DropReason::Malformed), "it has been said");
+    assert_eq!(take(&plaintext(dtls::CHANGE_CIPHER_SPEC, &[1], 92)), Ok(()), "a repeated flight");
+    assert_eq!(take(&plaintext(dtls::HANDSHAKE, &[0; 12], 93)), Ok(()));
+    assert_eq!(world.server.phase, Phase::Connected);
+}
+
+#[test]
 fn silence_is_given_up() {
     let mut world =
         World::new(

@@ -29,7 +29,7 @@ pub(crate) use section::{Downlink, Origin, Uplink};
 
 use crate::ids::{MediaKind, Mid, Ssrc};
 use local::Writing;
-use remote::RemoteDescription;
+pub(crate) use remote::RemoteDescription;
 use section::Slot;
 use state::State;
 
@@ -79,18 +79,34 @@ impl Negotiation {
         }
     }
 
-    /// Answers the client's offer. On an error nothing has changed.
+    /// Reads and answers the client's offer. On an error nothing has changed.
+    ///
+    /// # Errors
+    /// As [`read_offer`](Self::read_offer) and [`handle_offer_of`](Self::handle_offer_of).
+    pub fn handle_offer(&mut self, sdp: &str) -> Result<String, OfferError> {
+        let offer = self.read_offer(sdp)?;
+        self.handle_offer_of(&offer)
+    }
+
+    /// Reads the client's offer, if it is its turn to make one.
     ///
     /// # Errors
     /// [`OfferError::Glare`] while an offer of ours is pending: the client is the polite one, it rolls
-    /// its offer back, answers ours and offers again.
-    pub fn handle_offer(&mut self, sdp: &str) -> Result<String, OfferError> {
-        if self.pending.is_some() {
-            return Err(OfferError::Glare);
+    /// its offer back, answers ours and offers again. Else what cannot be read.
+    pub fn read_offer(&self, sdp: &str) -> Result<RemoteDescription, OfferError> {
+        match self.pending {
+            Some(_) => Err(OfferError::Glare),
+            None => Ok(RemoteDescription::parse(sdp)?),
         }
-        let offer = RemoteDescription::parse(sdp)?;
+    }
+
+    /// Answers an offer that has just been read. On an error nothing has changed.
+    ///
+    /// # Errors
+    /// What is read well and cannot be agreed to.
+    pub fn handle_offer_of(&mut self, offer: &RemoteDescription) -> Result<String, OfferError> {
         let mut next = self.agreed.clone();
-        next.handle_offer(&offer, &mut *self.random)?;
+        next.handle_offer(offer, &mut *self.random)?;
         let bundle = offer.bundle.iter().copied().filter(|mid| next.is_live(*mid)).collect();
         let answer = self.write(&next, bundle, true);
         next.sections.iter_mut().for_each(|section| section.ceiling_told |= section.uplink.is_some());
@@ -111,13 +127,12 @@ impl Negotiation {
     }
 
     /// Whether this offer would restart ICE. The answer to one needs fresh credentials of ours, so
-    /// give them to `set_local` between this and `handle_offer`.
-    pub fn is_restart(&self, sdp: &str) -> bool {
-        let offered =
-            RemoteDescription::parse(sdp).ok().and_then(|offer| offer.transport(None).ok().flatten());
+    /// give them to `set_local` between this and `handle_offer_of`.
+    pub fn is_restart(&self, offer: &RemoteDescription) -> bool {
+        let offered = offer.transport(None).ok().flatten();
         let credentials = |remote: &RemoteTransport| (remote.ufrag.clone(), remote.pwd.clone());
         match (self.remote(), offered) {
-            (Some(now), Some(offered)) => self.pending.is_none() && credentials(now) != credentials(&offered),
+            (Some(now), Some(offered)) => credentials(now) != credentials(&offered),
             _ => false,
         }
     }

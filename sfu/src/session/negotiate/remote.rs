@@ -15,12 +15,12 @@ use crate::ids::{MediaKind, Mid, Pt, Ssrc};
 
 /// What a peer described. Directions are the peer's own: `sends` is what it sends to us.
 #[derive(Debug)]
-pub(super) struct RemoteDescription {
-    pub media: Vec<RemoteMedia>,
+pub(crate) struct RemoteDescription {
+    pub(super) media: Vec<RemoteMedia>,
     /// The first BUNDLE group; its first live member carries the transport.
-    pub bundle: Vec<Mid>,
+    pub(super) bundle: Vec<Mid>,
     /// `a=extmap-allow-mixed` at session level, as Chromium writes it.
-    pub allow_mixed: bool,
+    pub(super) allow_mixed: bool,
     ice_lite: bool,
     session: Transport,
 }
@@ -95,7 +95,7 @@ struct Transport {
 impl RemoteDescription {
     /// # Errors
     /// What `Lines` refuses, and mids that cannot be used.
-    pub fn parse(sdp: &str) -> Result<RemoteDescription, SdpError> {
+    pub(super) fn parse(sdp: &str) -> Result<RemoteDescription, SdpError> {
         let lines = Lines::read(sdp)?;
         let parsed = SessionDescription::unmarshal(&mut Cursor::new(lines.text.as_bytes()));
         let parsed = parsed.map_err(|_| SdpError::Syntax)?;
@@ -120,7 +120,7 @@ impl RemoteDescription {
     /// `setup:passive` is refused, unless this certificate is `known` as the client's. `webrtc` 0.21 and Pion
     /// answer every ICE-lite offer with it and go on as the client. By the letter of RFC 8842 a change of role
     /// asks for a new association; from a client that keeps its certificate we take it as that mistake.
-    pub fn transport(
+    pub(super) fn transport(
         &self,
         known: Option<&RemoteTransport>,
     ) -> Result<Option<RemoteTransport>, TransportError> {
@@ -157,7 +157,7 @@ impl RemoteDescription {
     }
 
     /// Every SSRC the peer names.
-    pub fn ssrcs(&self) -> impl Iterator<Item = Ssrc> {
+    pub(super) fn ssrcs(&self) -> impl Iterator<Item = Ssrc> {
         self.media
             .iter()
             .flat_map(|media| &media.ssrcs)

@@ -54,17 +54,21 @@ pub fn rtp(pt: u8, seq: u16, ssrc: u32, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// The same with a block of one-byte header extensions, RFC 8285 §4.2.
+/// The same with a block of header extensions, RFC 8285: of one-byte form if that holds them all.
 pub fn rtp_with(pt: u8, seq: u16, ssrc: u32, elements: &[(u8, &[u8])], payload: &[u8]) -> Vec<u8> {
+    let short = elements.iter().all(|(id, value)| *id < 15 && (1..=16).contains(&value.len()));
     let mut block = Vec::new();
     for (id, value) in elements {
-        block.push(id << 4 | (value.len() as u8 - 1));
+        match short {
+            true => block.push(id << 4 | (value.len() as u8 - 1)),
+            false => block.extend([*id, value.len() as u8]),
+        }
         block.extend(*value);
     }
     block.resize(block.len().next_multiple_of(4), 0);
     let mut packet = rtp(pt, seq, ssrc, &[]);
     packet[0] |= 0x10;
-    packet.extend([0xbe, 0xde]);
+    packet.extend(if short { [0xbe, 0xde] } else { [0x10, 0x00] });
     packet.extend((block.len() as u16 / 4).to_be_bytes());
     packet.extend(block);
     packet.extend(payload);

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use sluicegate::DropReason;
+use sluicegate::sans_io::DropKind;
 use sluicegate_tests::world::dice::Dice;
 use sluicegate_tests::world::{
     AUDIO, Datagram, ENGINE, VIDEO, Verdict, World, ms, publishes, secs, stranger,
@@ -120,5 +122,25 @@ fn t01_handshakes_finish_under_ten_thousand_hellos_a_second() {
     for own in [false, true] {
         let took = handshake_in_a_flood(own, 5);
         assert!(took <= calm + ms(20), "{took:?} instead of {calm:?}, in their own name: {own}");
+    }
+}
+
+/// From a member's own address, as an eavesdropper on its path can send: nothing comes of it, and it is counted.
+#[test]
+fn t02_junk_in_a_members_name_is_counted() {
+    for seed in 1..=3 {
+        let (mut world, room) = Room::settled(seed);
+        let [ada, _] = room.publishers;
+        let addr = world[ada].addr;
+        let before = world.dropped_in(DropKind::Other, DropReason::Malformed);
+        for n in 0..500 {
+            let mut junk = dtls_record([21, 23][n % 2], &world.dice.bytes(40));
+            // Every other one as if it were sealed.
+            junk[4] = (n / 2 % 2) as u8;
+            world.inject(addr, &junk);
+            world.run(ms(2));
+        }
+        room.is_unharmed(&world);
+        assert_eq!(world.dropped_in(DropKind::Other, DropReason::Malformed) - before, 500);
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::OnceLock;
 
-use sluicegate::Subscribe;
 use sluicegate::sans_io::{Outbound, Ssrc};
-use sluicegate_benches::memory::{MemoryClient, PUBLISH, SUBSCRIBE};
+use sluicegate::{Subscribe, TrackFilter};
+use sluicegate_benches::memory::{MemoryClient, PUBLISH, SIMULCAST, SUBSCRIBE};
 use sluicegate_benches::secure::Identity;
 use sluicegate_tests::world::{ENGINE, World};
 
-use super::datagram::{is_dtls, is_rtcp};
+use super::datagram::{is_dtls, is_rtcp, is_rtp};
 
 /// A connected client in memory.
 pub struct Mallory {
@@ -21,9 +21,26 @@ impl Mallory {
     pub const CAMERA: u32 = 2_295_767_434;
     pub const VP8: u8 = 96;
 
+    /// What it sends when [`layered`](Mallory::layered): the microphone it announces, and layers by rid.
+    pub const MICROPHONE: u32 = 1_160_200_103;
+    pub const LAYERS: [(u32, &str); 3] = [(0x1a_0001, "q"), (0x1a_0002, "h"), (0x1a_0003, "f")];
+
     /// Publishes what Chromium offers: one audio and one video section.
     pub fn publishing(world: &mut World, room: &str, number: u32) -> Mallory {
         Mallory::join(world, room, number, (PUBLISH, Subscribe::Nothing))
+    }
+
+    /// Publishes a microphone and a camera in three layers, in any codec.
+    pub fn layered(world: &mut World, room: &str, number: u32) -> Mallory {
+        Mallory::join(world, room, number, (&of_any_codec(SIMULCAST), Subscribe::Nothing))
+    }
+
+    /// Receives one publisher, in any codec, and with dependency descriptors.
+    pub fn viewing(world: &mut World, room: &str, number: u32, publisher: u32) -> Mallory {
+        let descriptors = "a=extmap:12 https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension\r\n";
+        let offer = of_any_codec(SUBSCRIBE).replace("a=extmap:13 ", &format!("{descriptors}a=extmap:13 "));
+        let filter = TrackFilter { publisher: Some(publisher.to_string()), ..Default::default() };
+        Mallory::join(world, room, number, (&offer, Subscribe::Slots(filter)))
     }
 
     /// Receives two publishers, as a player does.
@@ -99,6 +116,17 @@ impl Mallory {
         asked
     }
 
+    /// How many media packets have come to it under each payload type since the last call.
+    pub fn counts(&mut self, world: &mut World) -> [usize; 128] {
+        let mut counts = [0; 128];
+        let secure = self.client.secure.as_mut().expect("it is connected");
+        for datagram in world.heard_at(self.client.path.remote).iter().filter(|datagram| is_rtp(datagram)) {
+            let opened = secure.open(datagram).expect("what the engine seals can be opened");
+            counts[usize::from(opened[1] & 0x7f)] += 1;
+        }
+        counts
+    }
+
     /// The SSRCs that the engine announced to it, in the order of their lines.
     pub fn slots(&self) -> Vec<u32> {
         let mut ssrcs: Vec<u32> = Vec::new();
@@ -132,4 +160,11 @@ fn header_len(packet: &[u8]) -> usize {
         _ => 0,
     };
     (fixed + extension).min(packet.len())
+}
+
+/// A browser's offer with H.265 in its video sections, under 50, which no browser we have offers.
+fn of_any_codec(offer: &str) -> String {
+    let h265 = "a=rtpmap:50 H265/90000\r\na=rtcp-fb:50 nack\r\na=rtpmap:51 rtx/90000\r\na=fmtp:51 apt=50\r\n";
+    let listed = offer.replace("SAVPF 96 97", "SAVPF 96 97 50 51");
+    listed.replace("a=rtpmap:96 ", &format!("{h265}a=rtpmap:96 "))
 }

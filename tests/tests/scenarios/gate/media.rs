@@ -9,7 +9,7 @@ use sluicegate::DropReason;
 use sluicegate::sans_io::DropKind;
 use sluicegate_tests::world::{AUDIO, ENGINE, VIDEO, Verdict, World, ms, publishes, secs, stranger};
 
-use super::datagram::{is_rtcp, is_rtp, rtp};
+use super::datagram::{is_rtcp, is_rtp, rtp, rtp_with};
 use super::mallory::Mallory;
 use super::room::Room;
 
@@ -141,6 +141,52 @@ fn t11_anothers_ssrc_is_ones_own_business() {
         let seen = world[ada].sink.packets_from(twins[0].index, true);
         assert!(seen > 100, "the twin is heard as itself: {seen}");
         assert_eq!(world[ada].sink.packets_from(twins[1].index, true), 0);
+    }
+}
+
+/// The same from somebody with simulcast: as its layers, by rid, and as repairs of them.
+#[test]
+fn t11_anothers_ssrc_is_no_layer_of_ones_own_but_ones_own() {
+    for seed in 1..=3 {
+        let (mut world, room) = Room::settled(seed);
+        let [ada, bob] = room.publishers;
+        let [audio, video] =
+            [&world[ada].audio, &world[ada].video].map(|source| source.as_ref().expect("it publishes").ssrc);
+        let streams = room.subscribers.map(|me| world[me].sink.streams.len());
+        let heard = world[bob].sink.receives_from(ada.index);
+        let mut mallory = Mallory::layered(&mut world, "control", 900);
+        let mut camera = world.camera("control", 77, 300_000);
+        let mut index = 5_000;
+        for _ in 0..200 {
+            let rids = [b"q", b"h", b"f"];
+            for (packet, rid) in camera.poll(world.now).into_iter().flatten().zip(rids.into_iter().cycle()) {
+                let marker = u8::from(packet.header.marker) << 7;
+                // Her camera is its layer, her microphone its repairs, and the other way round.
+                for (pt, ssrc, id) in [(96, video, 10), (97, audio, 11), (96, audio, 10), (97, video, 11)] {
+                    let names = [(4, &b"1"[..]), (id, &rid[..])];
+                    let payload = match pt {
+                        96 => packet.payload.to_vec(),
+                        _ => [&(index as u16).to_be_bytes()[..], &packet.payload].concat(),
+                    };
+                    let packet = rtp_with(marker | pt, index as u16, ssrc, &names, &payload);
+                    mallory.send_rtp(&mut world, index, &packet);
+                    index += 1;
+                }
+            }
+            world.run(ms(10));
+            if mallory.hears_of_keyframes(&mut world) {
+                camera.want_keyframe();
+            }
+        }
+        room.is_unharmed_by_publishers(&world);
+        assert_eq!(world[bob].sink.receives_from(ada.index), heard, "she is where she was");
+        let mixed = world[bob].sink.streams.values().filter(|stream| {
+            let hers = stream.iter().filter(|seen| seen.content.publisher as usize == ada.index).count();
+            hers > 0 && hers < stream.len()
+        });
+        assert_eq!(mixed.count(), 0, "nobody else speaks on her streams");
+        assert!(world[bob].sink.packets_from(77, true) > 50, "and who sends as her is seen as itself");
+        assert_eq!(room.subscribers.map(|me| world[me].sink.streams.len()), streams);
     }
 }
 

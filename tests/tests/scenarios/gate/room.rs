@@ -65,6 +65,8 @@ impl Room {
                     let numbers: Vec<u64> = seen.map(|seen| seen.content.packet).collect();
                     let gapless = numbers.windows(2).all(|pair| pair[1] == pair[0] + 1);
                     assert!(gapless, "{} lost something of {}", world[me].name, world[other].name);
+                    let delay = world[me].sink.worst_delay_from(other.index, video);
+                    assert!(delay < UNDISTURBED + ms(5), "{} waited {delay:?}", world[me].name);
                 }
             }
         }
