@@ -15,12 +15,14 @@ pub struct Throttle {
     /// The number of the newest step, and what steps are counted from.
     newest: u64,
     epoch: Option<Instant>,
+    /// When the window began anew, and when feedback last came.
+    since: Option<Instant>,
+    heard_at: Option<Instant>,
     lossy_since: Option<Instant>,
-    clean_since: Option<Instant>,
+    /// Since when a step up is being waited for, and what was told since.
+    trial_since: Option<Instant>,
+    trial: Tally,
     budget: Option<Bitrate>,
-    /// What the subscriber itself says it can take, where that is all we hear (REMB).
-    told: Option<Bitrate>,
-    told_less_at: Option<Instant>,
     /// No verdict before this: what we changed has to show first.
     blind_until: Option<Instant>,
     raised_at: Option<Instant>,
@@ -38,17 +40,30 @@ struct Tally {
     arrived: u64,
 }
 
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        self.packets += other.packets;
+        self.lost += other.lost;
+        self.arrived += other.arrived;
+    }
+
+    fn percent_lost(&self) -> u64 {
+        self.lost * 100 / self.packets.max(1)
+    }
+}
+
 impl Default for Throttle {
     fn default() -> Self {
         Throttle {
             steps: [Tally::default(); STEPS],
             newest: 0,
             epoch: None,
+            since: None,
+            heard_at: None,
             lossy_since: None,
-            clean_since: None,
+            trial_since: None,
+            trial: Tally::default(),
             budget: None,
-            told: None,
-            told_less_at: None,
             blind_until: None,
             raised_at: None,
             patience: PATIENCE,
@@ -60,12 +75,17 @@ impl Default for Throttle {
 impl Throttle {
     /// What may be sent. `None`: everything.
     pub fn budget(&self) -> Option<Bitrate> {
-        [self.budget, self.told].into_iter().flatten().min()
+        self.budget
     }
 
-    /// Whether the budget has changed since the last call.
+    /// Whether the budget has changed since the last call, or what shares it.
     pub fn poll_change(&mut self) -> bool {
         std::mem::take(&mut self.changed)
+    }
+
+    /// There is more or less to share the budget with.
+    pub fn reconsider(&mut self) {
+        self.changed |= self.budget.is_some();
     }
 
     /// Feedback: of `packets` sent, `lost` did not arrive; `arrived` bytes did.
@@ -73,45 +93,39 @@ impl Throttle {
         if self.blind_until.is_some_and(|until| now < until) {
             return;
         }
-        let tally = self.step(now);
-        tally.packets += packets;
-        tally.lost += lost;
-        tally.arrived += arrived;
-        let window = self.window();
+        let paused = |at: Instant| now.saturating_duration_since(at) > PAUSE;
+        if self.heard_at.replace(now).is_some_and(paused) {
+            self.forget_window();
+        }
+        let told = Tally { packets, lost, arrived };
+        self.since.get_or_insert(now);
+        self.step(now).add(told);
+        if self.budget.is_some() {
+            self.trial_since.get_or_insert(now);
+            self.trial.add(told);
+        }
+        let window = self.window(STEPS as u64);
         if window.packets < ENOUGH {
             return;
         }
-        let percent = window.lost * 100 / window.packets;
-        let since =
-            |then: Option<Instant>| then.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        if percent > LOSSY {
-            self.clean_since = None;
-            self.lossy_since.get_or_insert(now);
-            let long = since(self.lossy_since);
-            if long >= SUSTAINED || (percent > DROWNING && long >= DROWNED) {
-                self.brake(now, window);
-            }
-        } else {
+        if window.percent_lost() <= LOSSY {
             self.lossy_since = None;
-            if percent <= CLEAN {
-                self.clean_since.get_or_insert(now);
-            } else {
-                self.clean_since = None;
-            }
+            return;
+        }
+        let long = now.saturating_duration_since(*self.lossy_since.get_or_insert(now));
+        // A burst is over by the time it is told of; a path that is too narrow goes on losing.
+        let drowning = long >= DROWNED && self.window(2).percent_lost() > DROWNING;
+        if long >= SUSTAINED || drowning {
+            self.brake(now, window);
         }
     }
 
-    /// The subscriber's own estimate. Less is heeded at once, more after a while without a further less.
-    pub fn on_estimate(&mut self, now: Instant, estimate: Bitrate) {
-        let estimate = Bitrate::bps(estimate.as_bps() * 95 / 100).max(FLOOR);
-        let less = self.told.is_none_or(|told| estimate < told);
-        let calm = self.told_less_at.is_none_or(|at| now.saturating_duration_since(at) >= PATIENCE);
-        if less {
-            self.told_less_at = Some(now);
-        }
-        if (less || calm) && self.told != Some(estimate) {
-            self.told = Some(estimate);
-            self.changed = true;
+    /// The subscriber's own estimate, beside what it is sent now. Heeded where it is less: what it says beyond that
+    /// is bounded by what it gets, and tells nothing.
+    pub fn on_estimate(&mut self, now: Instant, estimate: Bitrate, sent: Bitrate) {
+        if estimate < sent && self.blind_until.is_none_or(|until| now >= until) {
+            let budget = Bitrate::bps(estimate.as_bps() * 95 / 100).max(FLOOR);
+            self.lower(now, budget);
         }
     }
 
@@ -119,11 +133,13 @@ impl Throttle {
     /// grants what the step costs.
     pub fn poll_raise(&mut self, now: Instant) -> bool {
         let ripe = |since: Instant| now.saturating_duration_since(since) >= self.patience;
-        if self.budget.is_none() || !self.clean_since.is_some_and(ripe) {
+        if self.budget.is_none() || !self.trial_since.is_some_and(ripe) {
             return false;
         }
-        self.clean_since = Some(now);
-        true
+        // Over the whole time, so that an odd burst does not start it anew.
+        let clean = self.trial.percent_lost() <= LOSSY;
+        (self.trial_since, self.trial) = (Some(now), Tally::default());
+        clean
     }
 
     /// Allows so much from now on. `None`: everything.
@@ -135,8 +151,12 @@ impl Throttle {
     }
 
     fn brake(&mut self, now: Instant, window: Tally) {
-        let arriving = window.arrived * 8 * 1_000 / WINDOW.as_millis() as u64;
-        let budget = Bitrate::bps(arriving * 85 / 100).max(FLOOR);
+        let span = self.since.map_or(WINDOW, |since| now.saturating_duration_since(since) + STEP).min(WINDOW);
+        let arriving = window.arrived * 8 * 1_000 / span.as_millis().max(1) as u64;
+        self.lower(now, Bitrate::bps(arriving * 85 / 100).max(FLOOR));
+    }
+
+    fn lower(&mut self, now: Instant, budget: Bitrate) {
         self.budget = Some(self.budget.map_or(budget, |now| now.min(budget)));
         let failed = |at: Instant| now.saturating_duration_since(at) < FAILS_WITHIN;
         self.patience = match self.raised_at.take().is_some_and(failed) {
@@ -149,8 +169,13 @@ impl Throttle {
     }
 
     fn forget(&mut self) {
+        self.forget_window();
+        (self.trial_since, self.trial) = (None, Tally::default());
+    }
+
+    fn forget_window(&mut self) {
         self.steps = [Tally::default(); STEPS];
-        (self.lossy_since, self.clean_since) = (None, None);
+        (self.since, self.lossy_since) = (None, None);
     }
 
     fn step(&mut self, now: Instant) -> &mut Tally {
@@ -163,12 +188,12 @@ impl Throttle {
         &mut self.steps[(self.newest % STEPS as u64) as usize]
     }
 
-    fn window(&self) -> Tally {
-        self.steps.iter().fold(Tally::default(), |sum, step| Tally {
-            packets: sum.packets + step.packets,
-            lost: sum.lost + step.lost,
-            arrived: sum.arrived + step.arrived,
-        })
+    /// The newest steps together.
+    fn window(&self, steps: u64) -> Tally {
+        let mut sum = Tally::default();
+        let newest = (0..steps).filter_map(|age| self.newest.checked_sub(age));
+        newest.for_each(|number| sum.add(self.steps[(number % STEPS as u64) as usize]));
+        sum
     }
 }
 
@@ -181,11 +206,11 @@ const ENOUGH: u64 = 20;
 /// Per cent lost: more is too much if it lasts …
 const LOSSY: u64 = 10;
 const SUSTAINED: Duration = Duration::from_secs(2);
-/// … more than this is too much at once,
+/// … and more than this, for so long and still, is too much at once.
 const DROWNING: u64 = 30;
 const DROWNED: Duration = Duration::from_millis(200);
-/// … and this little is what repairs are for.
-const CLEAN: u64 = 5;
+/// Feedback that stops for so long says nothing about before.
+const PAUSE: Duration = Duration::from_millis(1_500);
 /// How long what we changed takes to show: a keyframe of the smaller layer, and the queue before it.
 const IMPACT: Duration = Duration::from_millis(1_500);
 /// Clean time before a step up; doubled each time the step up fails.
@@ -226,12 +251,20 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_is_not_a_narrow_path() {
+        let mut throttle = Throttle::default();
+        feed(&mut throttle, 0, 3_000, 0);
+        throttle.on_feedback(at(3_000), 40, 38, 2_000);
+        assert_eq!(feed(&mut throttle, 3_100, 10_000, 1), None, "a quarter of a second lost, and no more");
+    }
+
+    #[test]
     fn clean_for_ten_seconds_is_worth_a_try_and_failing_costs_patience() {
         let mut throttle = Throttle::default();
         feed(&mut throttle, 0, 5_000, 12);
         let mut now = 2_000;
         for (patience, expected) in [(10_000, 20_000), (20_000, 40_000), (40_000, 80_000), (80_000, 80_000)] {
-            feed(&mut throttle, now, now + patience - 100, 0);
+            feed(&mut throttle, now, now + patience - 100, 1);
             assert!(!throttle.poll_raise(at(now + patience - 100)));
             feed(&mut throttle, now + patience - 100, now + patience + 200, 1);
             assert!(throttle.poll_raise(at(now + patience + 100)), "{patience}");
@@ -244,16 +277,26 @@ mod tests {
     }
 
     #[test]
-    fn an_estimate_is_heeded_down_at_once_and_up_slowly() {
+    fn what_losses_repairs_are_for_does_not_hold_a_picture_small() {
         let mut throttle = Throttle::default();
-        throttle.on_estimate(at(0), Bitrate::kbps(1_000));
+        feed(&mut throttle, 0, 5_000, 12);
+        // Five per cent, in threes: many a window is lossy.
+        for n in 20..140_u64 {
+            throttle.on_feedback(at(n * 100), 4, u64::from(n % 15 < 3), 4_000);
+        }
+        assert!(throttle.poll_raise(at(14_000)));
+    }
+
+    #[test]
+    fn an_estimate_is_heeded_where_it_is_less_than_what_is_sent() {
+        let mut throttle = Throttle::default();
+        throttle.on_estimate(at(0), Bitrate::kbps(2_000), Bitrate::kbps(1_700));
+        assert_eq!(throttle.budget(), None);
+        throttle.on_estimate(at(1_000), Bitrate::kbps(1_000), Bitrate::kbps(1_700));
         assert_eq!(throttle.budget(), Some(Bitrate::kbps(950)));
-        throttle.on_estimate(at(1_000), Bitrate::kbps(400));
-        throttle.on_estimate(at(2_000), Bitrate::kbps(2_000));
-        assert_eq!(throttle.budget(), Some(Bitrate::kbps(380)));
-        throttle.on_estimate(at(11_000), Bitrate::kbps(2_000));
-        assert_eq!(throttle.budget(), Some(Bitrate::kbps(1_900)));
-        throttle.on_estimate(at(12_000), Bitrate::bps(0));
+        throttle.on_estimate(at(1_500), Bitrate::kbps(400), Bitrate::kbps(1_600));
+        assert_eq!(throttle.budget(), Some(Bitrate::kbps(950)), "the change has not shown yet");
+        throttle.on_estimate(at(4_000), Bitrate::bps(0), Bitrate::kbps(500));
         assert_eq!(throttle.budget(), Some(FLOOR));
     }
 }

@@ -166,11 +166,16 @@ impl Engine {
         if session.has_output() {
             super::flush::mark_dirty(&mut self.dirty, session, key);
         }
+        let wanted = heard.iter().any(|message| matches!(message, Heard::KeyframeWanted { .. }));
         for message in heard {
             match message {
-                Heard::KeyframeWanted { slot } => self.want_keyframe(now, key, slot),
+                Heard::KeyframeWanted { slot } => self.note_keyframe_wanted(key, slot),
                 Heard::SenderReport { ssrc } => self.note_report(key, ssrc),
             }
+        }
+        if wanted {
+            let room = self.sessions[key].room;
+            self.poll_keyframes(now, room);
         }
         self.share_downlink(now, key);
     }
@@ -188,7 +193,7 @@ impl Engine {
     }
 
     /// A subscriber needs a keyframe on one of its slots: its publisher hears it once, whoever else asks.
-    pub(super) fn want_keyframe(&mut self, now: Instant, key: PeerKey, slot: usize) {
+    fn note_keyframe_wanted(&mut self, key: PeerKey, slot: usize) {
         let session = &self.sessions[key];
         let room = session.room;
         let live = session.slots.get(slot).filter(|slot| slot.live);
@@ -202,7 +207,6 @@ impl Engine {
             Want::Fresh => RequestOutcome::Forwarded,
             Want::Merged => RequestOutcome::Merged,
         });
-        self.poll_keyframes(now, room);
     }
 
     fn handle_rtp(&mut self, now: Instant, arrived: Instant, key: PeerKey, datagram: &mut [u8]) {
@@ -235,7 +239,9 @@ impl Engine {
                 if received.restarted {
                     self.restart_layer(now, key, &header, &received);
                 }
-                self.follow_codec(now, key, &received);
+                if !self.follow_codec(now, key, &received) {
+                    return self.counters.dropped_in(received.kind.into(), DropReason::Malformed);
+                }
                 self.forward(now, key, &received, &datagram[received.payload.clone()]);
                 if received.torn && received.kind == MediaKind::Video {
                     self.mend(now, key, &received);
@@ -258,7 +264,7 @@ impl Engine {
 
     /// The publisher spent a sequence number on padding: its subscribers' numbers close up.
     fn skip(&mut self, publisher: PeerKey, key: TrackKey, layer: u8, seq: u64) {
-        let Engine { sessions, rooms, config, .. } = self;
+        let Engine { sessions, rooms, dirty, config, .. } = self;
         let Some(track) = rooms[sessions[publisher].room].router.tracks.get(key) else { return };
         let Some(feed) = track.feed(key, layer) else { return };
         let takers = track.subscriptions().iter().filter(|other| other.selection.current() == Some(layer));
@@ -266,6 +272,7 @@ impl Engine {
             if let Some(subscriber) = sessions.get_mut(subscription.peer) {
                 let queued = Queued::new(subscription.slot, feed, seq, Purpose::Skip);
                 subscriber.enqueue(queued, config.limits.queue);
+                super::flush::mark_dirty(dirty, subscriber, subscription.peer);
             }
         }
     }
@@ -293,8 +300,8 @@ impl Engine {
         if received.structure.is_some() {
             layer.structure.clone_from(&received.structure);
         }
-        let picture = layer.unveil(meta);
-        if picture.keyframe
+        let picture = layer.unveil(now, meta);
+        if meta.picture.keyframe
             && let Some(latency) = layer.keyframes.on_keyframe(now)
         {
             counters.keyframe_latency(latency);
@@ -303,7 +310,6 @@ impl Engine {
         let mut waiting = false;
         counters.fanout(kind, track.subscriptions().len());
         for subscription in track.subscriptions_mut() {
-            let Some(subscriber) = sessions.get_mut(subscription.peer) else { continue };
             let verdict = subscription.selection.judge(index, &picture);
             let (purpose, reason) = match verdict {
                 Verdict::Elsewhere(reason) => {
@@ -313,18 +319,20 @@ impl Engine {
                 Verdict::LeftOut(reason) => (Purpose::Skip, Some(reason)),
                 Verdict::Forward | Verdict::Start => (Purpose::First, None),
             };
+            let Some(subscriber) = sessions.get_mut(subscription.peer) else { continue };
             switched |= verdict == Verdict::Start;
             let passes = subscription.selection.passes();
             let queued = Queued {
                 passes: (passes.spatial, passes.temporal),
+                starts: verdict == Verdict::Start,
                 ..Queued::new(subscription.slot, feed, meta.seq, purpose)
             };
             let fits = subscriber.enqueue(queued, config.limits.queue);
+            super::flush::mark_dirty(dirty, subscriber, subscription.peer);
             if let Some(reason) = reason {
                 counters.filtered(kind, reason);
             } else if fits {
                 counters.queued(kind);
-                super::flush::mark_dirty(dirty, subscriber, subscription.peer);
             } else {
                 counters.dropped_out(kind.into(), DropReason::QueueFull, 1);
                 subscription.selection.wait(kind);

@@ -63,6 +63,8 @@ impl Engine {
         };
         let router = &self.rooms[room].router;
         let audio = live(MediaKind::Audio).count() as u64 * AUDIO.as_bps();
+        // Most of a large room is silent.
+        let audio = audio.min(session.throttle.budget().map_or(0, Bitrate::as_bps) / 4);
         let slots: Vec<(usize, TrackKey)> = live(MediaKind::Video).collect();
         let ladders: Vec<Vec<Bitrate>> = slots
             .iter()
@@ -115,7 +117,7 @@ impl Engine {
     }
 
     /// A subscriber needs a keyframe of the layer it is to change to.
-    fn want_target(&mut self, now: Instant, key: PeerKey, index: usize) {
+    pub(super) fn want_target(&mut self, now: Instant, key: PeerKey, index: usize) {
         let session = &self.sessions[key];
         let room = session.room;
         let Some(source) = session.slots[index].source() else { return };
@@ -148,22 +150,34 @@ impl Engine {
         }
     }
 
-    /// The publisher's packets have another codec than before: subscribers who do not take it are told.
-    pub(super) fn follow_codec(&mut self, now: Instant, publisher: PeerKey, received: &Received) {
+    /// The publisher's packets may have another codec than before: subscribers who do not take it are told. False:
+    /// the packet is of a codec that the track has not changed to.
+    ///
+    /// A change begins with a keyframe, or where the old codec has ended, and not at once after the last one: each
+    /// is work for everybody in the room.
+    pub(super) fn follow_codec(&mut self, now: Instant, publisher: PeerKey, received: &Received) -> bool {
         let room = self.sessions[publisher].room;
-        let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) else { return };
+        let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) else { return false };
         let codec = received.meta.codec;
         // Redundant audio comes and goes packet by packet, and everybody takes it or has it stripped.
         if track.publication.codec == codec || track.publication.kind == MediaKind::Audio {
-            return;
+            return true;
+        }
+        let begins = received.meta.picture.keyframe || track.layers.iter().all(|layer| !layer.is_active(now));
+        if !begins || !track.may_change_codec(now) {
+            return false;
         }
         track.publication.codec = codec;
         for peer in self.rooms[room].router.peers.clone() {
             let Some(session) = self.sessions.get_mut(peer) else { continue };
             let bound = |slot: &&mut Slot| slot.source().is_some_and(|source| source.track == received.track);
-            session.slots.iter_mut().filter(bound).for_each(|slot| slot.retune(codec));
-            self.settle(now, peer);
+            let mut slots = session.slots.iter_mut().filter(bound).peekable();
+            if slots.peek().is_some() {
+                slots.for_each(|slot| slot.retune(codec));
+                self.settle(now, peer);
+            }
         }
+        true
     }
 
     /// A slot is bound to a track whose codec its client does not take: better said than black.

@@ -231,7 +231,7 @@ impl Engine {
             Ok(answer) => answer,
             Err(error) => {
                 if let Some(before) = before {
-                    session.negotiation.replace_local(before);
+                    session.negotiation.restore_local(before);
                 }
                 return Err(error.into());
             }
@@ -417,10 +417,10 @@ impl Engine {
         if !self.serve_dtls(now, key) {
             return;
         }
-        self.share_downlink(now, key);
         let reports = self.sender_reports(now, key);
         let session = &mut self.sessions[key];
         session.send_due_rtcp(now, &mut self.counters, reports);
+        self.share_downlink(now, key);
         self.mark_dirty(key);
     }
 
@@ -453,7 +453,9 @@ impl Engine {
         for track in room.router.tracks.values_mut() {
             let Publication { publisher, mid, .. } = track.publication;
             let Some(session) = sessions.get_mut(publisher) else { continue };
-            for (index, layer) in (0..).zip(&mut track.layers) {
+            for index in 0..track.layers.len() as u8 {
+                let watched = track.is_watched(index);
+                let layer = &mut track.layers[usize::from(index)];
                 // What is not sent yet is asked for when it is; until then nothing is due.
                 if session.uplinks.active_ssrc(mid, index).is_none() {
                     continue;
@@ -461,6 +463,10 @@ impl Engine {
                 if layer.keyframes.poll(now, PUBLISHER_RTT) {
                     session.request_keyframe(now, mid, index, counters);
                     flush::mark_dirty(dirty, session, publisher);
+                }
+                if !watched {
+                    // Asked for once in advance; who wanted it has left, or wants another.
+                    layer.keyframes.withdraw();
                 }
                 next = [next, layer.keyframes.poll_timeout(now, PUBLISHER_RTT)].into_iter().flatten().min();
             }

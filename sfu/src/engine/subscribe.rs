@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use super::{Engine, flush};
 use crate::config::Subscribe;
-use crate::drop::FilterReason;
 use crate::event::{PeerEvent, PeerInfo, Rejection, SlotInfo};
 use crate::ids::{MediaKind, Mid, PeerKey, RoomKey, TrackKey};
 use crate::media::codec::Codec;
@@ -127,9 +126,12 @@ impl Engine {
         if self.bindings(key) != before {
             self.tell_slots(key);
         }
-        self.renew_credentials(key);
-        if let Some(sdp) = self.sessions[key].negotiation.create_offer() {
-            self.emit(key, PeerEvent::Offer { sdp });
+        // Players and publishers over WHIP and WHEP take no offers: one would wait for its answer for ever.
+        if self.sessions[key].subscribe == Subscribe::Auto {
+            self.renew_credentials(key);
+            if let Some(sdp) = self.sessions[key].negotiation.create_offer() {
+                self.emit(key, PeerEvent::Offer { sdp });
+            }
         }
         self.settle(now, key);
     }
@@ -268,8 +270,11 @@ impl Engine {
         let kind = slot.kind;
         self.set_live(key, index, true);
         if kind == MediaKind::Video && !self.serve_head(now, key, index) {
-            self.want_keyframe(now, key, index);
+            self.want_target(now, key, index);
         }
+        // There is one more to share with.
+        self.sessions[key].throttle.reconsider();
+        self.share_downlink(now, key);
     }
 
     /// Starts a subscriber from a ring, if a keyframe has just passed: of the layer it is to have, or of a smaller
@@ -293,16 +298,18 @@ impl Engine {
             let Some((picture, subscription)) = picture.zip(subscription) else { continue };
             let purpose = match subscription.selection.judge(layer, &picture) {
                 Verdict::Forward | Verdict::Start => Purpose::First,
-                Verdict::LeftOut(_) => Purpose::Skip,
+                Verdict::LeftOut(reason) => {
+                    counters.filtered(MediaKind::Video, reason);
+                    Purpose::Skip
+                }
                 // Parameter sets before the packet that was taken for the start.
                 Verdict::Elsewhere(_) => Purpose::First,
             };
             let passes = subscription.selection.passes();
             let passes = (passes.spatial, passes.temporal);
             session.queue.push_back(Queued { passes, ..Queued::new(slot, feed, seq, purpose) });
-            match purpose {
-                Purpose::First => counters.queued(MediaKind::Video),
-                _ => counters.filtered(MediaKind::Video, FilterReason::Temporal),
+            if purpose == Purpose::First {
+                counters.queued(MediaKind::Video);
             }
         }
         counters.fanout(MediaKind::Video, packets);

@@ -48,6 +48,18 @@ impl KeyframeRequests {
         }
     }
 
+    /// Nobody waits any more.
+    pub fn withdraw(&mut self) {
+        self.wanted = false;
+        self.asked = 0;
+        self.first_asked_at = None;
+    }
+
+    /// When the publisher was first asked for the keyframe that has not come yet.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.first_asked_at
+    }
+
     /// Whether to ask the publisher now. Answering `true` counts as having asked.
     /// `rtt` is the round trip to the publisher, zero if unknown.
     pub fn poll(&mut self, now: Instant, rtt: Duration) -> bool {

@@ -91,6 +91,7 @@ impl Numbers {
 pub struct PictureReader {
     /// How the stream's layers depend on each other, as its descriptors last told.
     structure: Option<Arc<Structure>>,
+    structure_at: Option<u32>,
     /// Of the latest keyframe: several of its packets may look like a start (H.264: SPS, then IDR).
     keyframe_at: Option<u32>,
 }
@@ -118,7 +119,9 @@ impl PictureReader {
         if let Some(bytes) = descriptor
             && let Some((told, structure)) = descriptor::parse(bytes, self.structure.as_deref())
         {
-            if let Some(structure) = structure {
+            let late = self.structure_at.is_some_and(|at| timestamp.wrapping_sub(at) > 1 << 31);
+            if let Some(structure) = structure.filter(|_| !late) {
+                self.structure_at = Some(timestamp);
                 let highest = structure.spatial_layers().saturating_sub(1);
                 reading.size = structure.size_of(highest).or(reading.size);
                 let structure = Arc::new(structure);

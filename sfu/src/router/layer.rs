@@ -26,6 +26,9 @@ const HEAD_BYTES: usize = 200 * 1024;
 /// A layer without packets for so long has been switched off: browsers do so when they are short of bandwidth.
 pub const SILENCE: Duration = Duration::from_millis(500);
 
+/// A frame a second: what a still screen is sent at, and slower is not told apart.
+const SLOWEST: Duration = Duration::from_secs(1);
+
 /// So long a keyframe may take to be recognised: publishers are asked for one at once, and again after 0.3, 0.8 and
 /// 1.8 s.
 const VEILED: Duration = Duration::from_secs(3);
@@ -51,8 +54,11 @@ pub struct Layer {
     /// What arrives, by the spatial layer within the stream.
     rates: Vec<RateMeter>,
     latest: Option<Instant>,
-    /// The run's first packet, and the timestamp of its latest frame.
-    begun: Option<(Instant, u32)>,
+    /// The timestamp of the latest frame and when its first packet came, and the usual time between two.
+    frame: Option<(u32, Instant)>,
+    interval: Duration,
+    /// The packet filed last was the first of its frame.
+    begins_frame: bool,
     /// The latest keyframe's first packet, and when it came.
     keyframe: Option<(u64, Instant)>,
 }
@@ -70,7 +76,9 @@ impl Layer {
             kind,
             rates: Vec::new(),
             latest: None,
-            begun: None,
+            frame: None,
+            interval: Duration::ZERO,
+            begins_frame: false,
             keyframe: None,
         }
     }
@@ -78,12 +86,10 @@ impl Layer {
     /// The packet's picture as subscribers are to see it. Where no keyframe has been recognised for a while, the
     /// payload is not for us to read, encrypted end to end most likely: then any frame will do to begin with, since
     /// waiting for ever shows nothing at all.
-    pub fn unveil(&mut self, meta: &PacketMeta) -> Picture {
-        let (since, latest) = *self.begun.get_or_insert((meta.arrived, meta.timestamp));
-        self.begun = Some((since, meta.timestamp));
-        let veiled = self.keyframe.is_none() && meta.arrived.saturating_duration_since(since) >= VEILED;
-        let begins = veiled && self.kind == MediaKind::Video && latest != meta.timestamp;
-        Picture { keyframe: meta.picture.keyframe || begins, ..meta.picture }
+    pub fn unveil(&self, now: Instant, meta: &PacketMeta) -> Picture {
+        let asked = |at: Instant| now.saturating_duration_since(at) >= VEILED;
+        let veiled = self.keyframe.is_none() && self.keyframes.waiting_since().is_some_and(asked);
+        Picture { keyframe: meta.picture.keyframe || (veiled && self.begins_frame), ..meta.picture }
     }
 
     /// Keeps the packet for everyone. False when it is a repeat or too old to be of use.
@@ -93,6 +99,12 @@ impl Layer {
             return false;
         }
         self.latest = Some(meta.arrived);
+        self.begins_frame = self.frame.is_none_or(|(timestamp, _)| timestamp != meta.timestamp);
+        if self.begins_frame {
+            let before = self.frame.replace((meta.timestamp, meta.arrived));
+            let passed = before.map_or(Duration::ZERO, |(_, at)| meta.arrived.saturating_duration_since(at));
+            self.interval = (self.interval * 3 + passed.min(SLOWEST)) / 4;
+        }
         if self.kind == MediaKind::Video {
             let spatial = usize::from(meta.picture.spatial).min(MAX_SPATIAL - 1);
             if self.rates.len() <= spatial {
@@ -106,9 +118,15 @@ impl Layer {
         true
     }
 
-    /// Packets have come lately.
+    /// Packets have come lately, or as lately as a slow picture's come.
     pub fn is_active(&self, now: Instant) -> bool {
-        self.latest.is_some_and(|at| now.saturating_duration_since(at) < SILENCE)
+        let patience = SILENCE.max(self.interval * 3);
+        self.latest.is_some_and(|at| now.saturating_duration_since(at) < patience)
+    }
+
+    /// Packets have come at all.
+    pub fn has_come(&self) -> bool {
+        self.latest.is_some()
     }
 
     /// Spatial layers seen within the stream; one at least.
@@ -151,7 +169,7 @@ impl Layer {
         self.run = self.run.wrapping_add(1);
         self.report = None;
         self.structure = None;
-        self.begun = None;
+        self.frame = None;
         self.keyframe = None;
     }
 }

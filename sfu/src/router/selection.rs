@@ -63,12 +63,14 @@ impl Selection {
         self.passes
     }
 
-    /// Aims at another layer, and within it at `wanted`. Returns whether a keyframe of it is needed.
-    pub fn aim(&mut self, target: u8, acceptable: u8, wanted: LayerLimit) -> bool {
+    /// Aims at another layer, and within it at `wanted`; its `highest` spatial layer says what there is to want.
+    /// Returns whether a keyframe of it is needed.
+    pub fn aim(&mut self, target: u8, acceptable: u8, wanted: LayerLimit, highest: u8) -> bool {
         let changed = self.target != target;
         (self.target, self.acceptable) = (target, acceptable | bit(target));
         // A spatial layer more needs a picture that refers to nothing before.
-        let larger = wanted.spatial > self.wanted.spatial && self.current.is_some();
+        let news = wanted.spatial > self.wanted.spatial && self.passes.spatial < highest;
+        let larger = news && self.current.is_some();
         self.wanted = wanted;
         (changed && self.current != Some(target)) || larger
     }
@@ -156,7 +158,7 @@ mod tests {
     #[test]
     fn the_first_keyframe_will_do_and_the_right_one_takes_over() {
         let mut selection = selection();
-        selection.aim(2, 0b111, LayerLimit::NONE);
+        selection.aim(2, 0b111, LayerLimit::NONE, 2);
         assert_eq!(selection.judge(0, &DELTA), Verdict::Elsewhere(FilterReason::Paused));
         assert_eq!(selection.judge(0, &KEY), Verdict::Start);
         assert_eq!(selection.judge(1, &KEY), Verdict::Elsewhere(FilterReason::Spatial));
@@ -170,7 +172,7 @@ mod tests {
     #[test]
     fn what_is_too_large_is_not_taken_even_by_who_has_nothing() {
         let mut selection = selection();
-        selection.aim(0, 0b001, LayerLimit::NONE);
+        selection.aim(0, 0b001, LayerLimit::NONE, 2);
         assert_eq!(selection.judge(2, &KEY), Verdict::Elsewhere(FilterReason::Paused));
         assert_eq!(selection.judge(0, &KEY), Verdict::Start);
     }
@@ -189,12 +191,12 @@ mod tests {
         selection.judge(0, &KEY);
         let fast = Picture { temporal: 1, ..DELTA };
         assert_eq!(selection.judge(0, &fast), Verdict::Forward);
-        selection.aim(0, 1, LayerLimit { temporal: 0, ..LayerLimit::NONE });
+        selection.aim(0, 1, LayerLimit { temporal: 0, ..LayerLimit::NONE }, 2);
         let rest = Picture { starts_frame: false, ..fast };
         assert_eq!(selection.judge(0, &rest), Verdict::Forward, "a frame is not cut");
         assert_eq!(selection.judge(0, &fast), Verdict::LeftOut(FilterReason::Temporal));
         assert_eq!(selection.judge(0, &DELTA), Verdict::Forward);
-        assert!(!selection.aim(0, 1, LayerLimit::NONE), "that needs no keyframe");
+        assert!(!selection.aim(0, 1, LayerLimit::NONE, 2), "that needs no keyframe");
         assert_eq!(selection.judge(0, &fast), Verdict::LeftOut(FilterReason::Temporal));
         let sync = Picture { step_up: StepUp::Itself, ..fast };
         assert_eq!(selection.judge(0, &sync), Verdict::Forward);
@@ -205,10 +207,10 @@ mod tests {
     fn a_slow_frame_may_open_the_way_to_faster_ones() {
         let mut selection = selection();
         selection.judge(0, &KEY);
-        selection.aim(0, 1, LayerLimit { temporal: 0, ..LayerLimit::NONE });
+        selection.aim(0, 1, LayerLimit { temporal: 0, ..LayerLimit::NONE }, 2);
         let fast = Picture { temporal: 2, ..DELTA };
         selection.judge(0, &DELTA);
-        selection.aim(0, 1, LayerLimit { temporal: 2, ..LayerLimit::NONE });
+        selection.aim(0, 1, LayerLimit { temporal: 2, ..LayerLimit::NONE }, 2);
         let unseen = Picture { step_up: StepUp::UpTo(2), ..Picture { temporal: 1, ..DELTA } };
         assert_eq!(
             selection.judge(0, &unseen),
@@ -225,11 +227,11 @@ mod tests {
         let mut selection = selection();
         selection.judge(0, &KEY);
         let large = Picture { spatial: 1, ..DELTA };
-        selection.aim(0, 1, LayerLimit { spatial: 0, ..LayerLimit::NONE });
+        selection.aim(0, 1, LayerLimit { spatial: 0, ..LayerLimit::NONE }, 2);
         assert_eq!(selection.judge(0, &large), Verdict::Forward, "the picture that had begun");
         assert_eq!(selection.judge(0, &DELTA), Verdict::Forward);
         assert_eq!(selection.judge(0, &large), Verdict::LeftOut(FilterReason::Spatial));
-        assert!(selection.aim(0, 1, LayerLimit::NONE), "up needs a keyframe");
+        assert!(selection.aim(0, 1, LayerLimit::NONE, 2), "up needs a keyframe");
         assert_eq!(selection.judge(0, &large), Verdict::LeftOut(FilterReason::Spatial));
         assert_eq!(selection.judge(0, &KEY), Verdict::Forward);
         assert_eq!(selection.judge(0, &large), Verdict::Forward);

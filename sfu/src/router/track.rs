@@ -13,6 +13,9 @@ use crate::units::Bitrate;
 /// How often the layers are looked over: they come and go with the publisher's bandwidth.
 const REVIEW: Duration = Duration::from_millis(100);
 
+/// The least time between two changes of a track's codec.
+const CODEC_SPACING: Duration = Duration::from_millis(500);
+
 /// What a peer publishes.
 #[derive(Clone, Copy, Debug)]
 pub struct Publication {
@@ -45,6 +48,7 @@ pub struct Track {
     ranks: Vec<u8>,
     subscriptions: Vec<Subscription>,
     reviewed_at: Option<Instant>,
+    codec_changed_at: Option<Instant>,
 }
 
 impl Track {
@@ -56,7 +60,14 @@ impl Track {
             rids => rids.iter().map(|rid| Layer::new(kind, Some(*rid))).collect(),
         };
         let ranks = (0..layers.len() as u8).collect();
-        Track { publication, layers, ranks, subscriptions: Vec::new(), reviewed_at: None }
+        Track {
+            publication,
+            layers,
+            ranks,
+            subscriptions: Vec::new(),
+            reviewed_at: None,
+            codec_changed_at: None,
+        }
     }
 
     pub fn subscriptions(&self) -> &[Subscription] {
@@ -100,9 +111,20 @@ impl Track {
         self.aim(now, peer, slot)
     }
 
+    /// Whether the codec may change now; if so, it does.
+    pub fn may_change_codec(&mut self, now: Instant) -> bool {
+        let calm = |at: Instant| now.saturating_duration_since(at) >= CODEC_SPACING;
+        let may = self.codec_changed_at.is_none_or(calm);
+        if may {
+            self.codec_changed_at = Some(now);
+        }
+        may
+    }
+
     /// Somebody gets the layer, or waits for it.
     pub fn is_watched(&self, layer: u8) -> bool {
-        let watches = |selection: &Selection| selection.current().unwrap_or(selection.target()) == layer;
+        let watches =
+            |selection: &Selection| selection.current() == Some(layer) || selection.target() == layer;
         self.subscriptions.iter().any(|other| watches(&other.selection))
     }
 
@@ -143,7 +165,7 @@ impl Track {
             return;
         }
         self.reviewed_at = Some(now);
-        self.rank();
+        self.rank(now);
         for index in 0..self.subscriptions.len() {
             if self.aim_at(now, index) {
                 wanted(self.subscriptions[index].selection.target());
@@ -178,7 +200,8 @@ impl Track {
         let Subscription { selection, limit, room, .. } = &mut subscriptions[index];
         let most = limit.spatial.min(*room);
         if layers.len() == 1 {
-            return selection.aim(0, 1, LayerLimit { spatial: most, temporal: limit.temporal });
+            let highest = layers[0].spatial_layers() - 1;
+            return selection.aim(0, 1, LayerLimit { spatial: most, temporal: limit.temporal }, highest);
         }
         let within = ranks.len().min(usize::from(most).saturating_add(1));
         let rank = best(now, layers, ranks, within).unwrap_or_else(|| {
@@ -187,7 +210,7 @@ impl Track {
         });
         let acceptable = ranks.iter().take(within).fold(0, |bits, index| bits | 1_u8 << (index & 7));
         let whole = LayerLimit { temporal: limit.temporal, ..LayerLimit::NONE };
-        selection.aim(ranks[rank], acceptable, whole)
+        selection.aim(ranks[rank], acceptable, whole, u8::MAX)
     }
 
     /// The layer that a newcomer will be aimed at.
@@ -196,13 +219,29 @@ impl Track {
         best(now, &self.layers, &self.ranks, within).map_or(0, |rank| self.ranks[rank])
     }
 
-    /// Orders the layers by the size of their pictures, once all have told it; until then as they were named,
-    /// which is smallest first with every browser's usual names.
-    fn rank(&mut self) {
+    /// Orders the layers, smallest first: by the size of their pictures where all that have come tell it, else by
+    /// what they weigh. Those that never came stay behind them, as they were named.
+    fn rank(&mut self, now: Instant) {
+        let Track { layers, ranks, .. } = self;
+        if layers.len() < 2 {
+            return;
+        }
+        let layer = |index: &u8| &layers[usize::from(*index)];
         let pixels = |layer: &Layer| layer.size.map(|(width, height)| u32::from(width) * u32::from(height));
-        if self.layers.len() > 1 && self.layers.iter().all(|layer| layer.size.is_some()) {
-            let layers = &self.layers;
-            self.ranks.sort_by_key(|index| (pixels(&layers[usize::from(*index)]), *index));
+        ranks.sort_by_key(|index| !layer(index).has_come());
+        let come = ranks.iter().take_while(|index| layer(index).has_come()).count();
+        let come = &mut ranks[..come];
+        if come.iter().all(|index| layer(index).size.is_some()) {
+            come.sort_by_key(|index| (pixels(layer(index)), *index));
+            return;
+        }
+        // Neighbours change places only if there is no doubt: rates go up and down.
+        let weight = |index: &u8| layer(index).rate(now, u8::MAX).as_bps();
+        for at in 1..come.len() {
+            let (less, more) = (weight(&come[at - 1]), weight(&come[at]));
+            if more > 0 && less > more + more / 2 {
+                come.swap(at - 1, at);
+            }
         }
     }
 }

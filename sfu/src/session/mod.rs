@@ -94,12 +94,14 @@ pub struct Queued {
     pub purpose: Purpose,
     /// What the subscriber gets of the stream: the largest spatial and the fastest temporal layer.
     pub passes: (u8, u8),
+    /// It begins what the subscriber gets of the feed: whatever was held back before it leaves no gap.
+    pub starts: bool,
 }
 
 impl Queued {
     /// Of a stream that passes whole.
     pub fn new(slot: u16, feed: Feed, seq: u64, purpose: Purpose) -> Queued {
-        Queued { slot, feed, seq, purpose, passes: (u8::MAX, u8::MAX) }
+        Queued { slot, feed, seq, purpose, passes: (u8::MAX, u8::MAX), starts: false }
     }
 }
 
@@ -176,6 +178,8 @@ pub struct Session {
     pub throttle: Throttle,
     /// The last transport-wide feedback.
     feedback_at: Option<Instant>,
+    /// Without it: the worst loss of a video stream that this second's reports told, in 256ths.
+    reported_lost: Option<u8>,
 }
 
 /// What a session starts from.
@@ -229,6 +233,7 @@ impl Session {
             repairs: TokenBucket::new(LEAST_REPAIRS, REPAIR_BURST),
             throttle: Throttle::default(),
             feedback_at: None,
+            reported_lost: None,
         }
     }
 
@@ -331,7 +336,8 @@ impl Session {
             self.hear_nack(now, nack, allowance);
         } else if let Some(remb) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
             if !self.hears_feedback(now) {
-                self.throttle.on_estimate(now, Bitrate::bps(remb.bitrate.clamp(0.0, MAX_ESTIMATE) as u64));
+                let estimate = Bitrate::bps(remb.bitrate.clamp(0.0, MAX_ESTIMATE) as u64);
+                self.throttle.on_estimate(now, estimate, self.egress.rate(now));
             }
         } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
             let (base, count) = (feedback.base_sequence_number, feedback.packet_status_count);
@@ -354,8 +360,15 @@ impl Session {
         let video = |block: &&ReceptionReport| {
             self.slots.iter().any(|slot| slot.ssrc.0 == block.ssrc && slot.kind == MediaKind::Video)
         };
-        if let Some(worst) = blocks.iter().filter(video).map(|block| u64::from(block.fraction_lost)).max() {
-            // As if half a second's worth of packets had been told of, which is what the throttle looks at.
+        let worst = blocks.iter().filter(video).map(|block| block.fraction_lost).max();
+        self.reported_lost = self.reported_lost.max(worst);
+    }
+
+    /// What a second's reports said, all of them together: some clients send one for each stream.
+    fn heed_reports(&mut self, now: Instant) {
+        if let Some(worst) = self.reported_lost.take() {
+            let worst = u64::from(worst);
+            // Half a second's worth, which is what the throttle looks at.
             let arrived = self.egress.rate(now).as_bps() / 16 * (256 - worst) / 256;
             self.throttle.on_feedback(now, 256, worst, arrived);
         }
@@ -383,7 +396,7 @@ impl Session {
             }
             if let Some((feed, seq)) = slot.judge_request(now, seq, rtt) {
                 let (slot, purpose, passes) = (index as u16, Purpose::Repair, slot.passes);
-                self.queue.push_back(Queued { slot, feed, seq, purpose, passes });
+                self.queue.push_back(Queued { passes, ..Queued::new(slot, feed, seq, purpose) });
             }
         }
     }
@@ -415,6 +428,7 @@ impl Session {
         let mut packets: Vec<Rtcp> = Vec::new();
         if self.next_report.is_some_and(|at| at <= now) {
             self.next_report = Some(now + REPORT_INTERVAL);
+            self.heed_reports(now);
             let share = self.egress.rate(now).as_bps() * REPAIR_PERCENT / 100;
             self.repairs.set_rate(Bitrate::bps(share).max(LEAST_REPAIRS));
             let reports = self.uplinks.report_blocks(now);
@@ -535,6 +549,9 @@ impl Session {
         let number = self.sent.next_number();
         let (written, stream) = match queued.purpose {
             Purpose::First => {
+                if queued.starts {
+                    slot.restart();
+                }
                 let written = slot.write(now, piece, number, out).ok_or(DropReason::Expired)?;
                 slot.passes = queued.passes;
                 (written, slot.stream(|ssrc| secure.outbound.open_stream(ssrc)))

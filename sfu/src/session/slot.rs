@@ -170,6 +170,10 @@ impl Slot {
         for (kind, id) in ids.iter() {
             forwarded[kind as usize] = id;
         }
+        if !ids.two_byte() {
+            // A structure needs the two-byte form, and descriptors without it are worse than none.
+            forwarded[Extension::DependencyDescriptor as usize] = 0;
+        }
         self.plan = Plan {
             codecs: negotiated.codecs.clone(),
             carriage: None,

@@ -105,8 +105,9 @@ struct Stream {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// The layer is unknown until a packet has named it; 0 without simulcast.
-    Media { layer: Option<u8> },
+    /// The layer is unknown until a packet has named it; 0 without simulcast. Until then the order in which the
+    /// client announced its streams may be a `guess`.
+    Media { layer: Option<u8>, guess: Option<u8> },
     /// RFC 4588: carries repairs of another stream.
     Repair { of: Repaired },
 }
@@ -481,11 +482,11 @@ impl Uplinks {
         let uplink = &self.uplinks[section];
         let range = header.len..header.len + payload;
         let of = match &mut self.streams[at].role {
-            Role::Media { layer } => {
+            Role::Media { layer, guess } => {
                 if layer.is_none() {
                     *layer = uplink.layer_named(Extension::Rid, header, plain);
                 }
-                let layer = (*layer)?;
+                let layer = (*layer).or(*guess)?;
                 return Some(Original {
                     layer,
                     ssrc: header.ssrc,
@@ -533,12 +534,10 @@ impl Uplinks {
         let in_order = negotiated.rids.len() == negotiated.ssrcs.len();
         for (index, binding) in negotiated.ssrcs.iter().enumerate() {
             self.retired.retain(|ssrc| *ssrc != binding.ssrc && Some(*ssrc) != binding.rtx);
-            let layer = match negotiated.rids.is_empty() {
-                true => Some(0),
-                false => in_order.then_some(index as u8),
-            };
+            let layer = negotiated.rids.is_empty().then_some(0);
+            let guess = in_order.then_some(index as u8);
             let (mid, kind, codec) = (negotiated.mid, negotiated.kind, negotiated.codecs.first());
-            self.insert(binding.ssrc, mid, kind, codec, Role::Media { layer });
+            self.insert(binding.ssrc, mid, kind, codec, Role::Media { layer, guess });
             if let Some(rtx) = binding.rtx {
                 let role = Role::Repair { of: Repaired::Stream(binding.ssrc) };
                 self.insert(rtx, mid, kind, codec, role);
@@ -564,10 +563,13 @@ impl Uplinks {
         };
         let repairs = uplink.codecs.iter().any(|codec| codec.rtx == Some(header.pt));
         let role = match (uplink.is_simulcast(), repairs) {
-            (false, false) => Role::Media { layer: Some(0) },
+            (false, false) => Role::Media { layer: Some(0), guess: None },
             (false, true) => Role::Repair { of: Repaired::Stream(uplink.layers.first()?.active?) },
             // A stream of no layer that we know is nobody's.
-            (true, false) => Role::Media { layer: Some(uplink.layer_named(Extension::Rid, header, plain)?) },
+            (true, false) => {
+                let layer = uplink.layer_named(Extension::Rid, header, plain)?;
+                Role::Media { layer: Some(layer), guess: None }
+            }
             (true, true) => {
                 let layer = uplink.layer_named(Extension::RepairedRid, header, plain)?;
                 Role::Repair { of: Repaired::Layer(layer) }

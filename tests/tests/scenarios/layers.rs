@@ -166,18 +166,21 @@ fn an_old_client_says_by_remb_what_it_can_take() {
             world.run(secs(1));
         }
     };
-    say(&mut world, 700_000.0, 2);
+    say(&mut world, 700_000.0, 3);
     assert_eq!(layer_now(&world, bob, ada), 1);
-    say(&mut world, 200_000.0, 2);
+    say(&mut world, 200_000.0, 3);
     assert_eq!(layer_now(&world, bob, ada), 0);
-    say(&mut world, 5_000_000.0, 5);
-    assert_eq!(layer_now(&world, bob, ada), 0, "more is believed after ten seconds");
-    say(&mut world, 5_000_000.0, 9);
+    // Receivers bound what they say by what they get.
+    say(&mut world, 230_000.0, 5);
+    assert_eq!(layer_now(&world, bob, ada), 0);
+    say(&mut world, 750_000.0, 9);
+    assert_eq!(layer_now(&world, bob, ada), 1, "a step more after ten seconds");
+    say(&mut world, 2_500_000.0, 13);
     assert_eq!(layer_now(&world, bob, ada), 2);
     assert!(longest_gap(&pictures(&world, bob, ada)) <= ms(100));
     // And loss counts by its receiver reports.
     world.lose(bob.downlink, 0.2);
-    world.run(secs(6));
+    world.run(secs(8));
     assert!(layer_now(&world, bob, ada) < 2);
 }
 

@@ -230,11 +230,16 @@ impl Negotiation {
         }
     }
 
-    /// As [`set_local`](Self::set_local); gives back what was there.
-    pub fn replace_local(&mut self, local: LocalDescription) -> LocalDescription {
-        let before = self.local.clone();
+    /// As [`set_local`](Self::set_local); gives back what was there, to be restored should the offer that asked for
+    /// it be refused.
+    pub fn replace_local(&mut self, local: LocalDescription) -> (LocalDescription, bool) {
+        let before = (self.local.clone(), self.untold);
         self.set_local(local);
         before
+    }
+
+    pub fn restore_local(&mut self, before: (LocalDescription, bool)) {
+        (self.local, self.untold) = before;
     }
 
     /// New credentials or addresses; new credentials make the next description an ICE restart.

@@ -181,9 +181,15 @@ fn t18_codec_headers_that_lie_spoil_their_own_stream_only() {
     assert!(liar.is_seen(&world, ada), "its camera reaches the others");
     let mut dice = world.dice.fork();
     let mut reached = [0; 128];
+    let mut codec = 0;
     for (what, line, lie) in LIES {
         for n in 0..LIES_OF_A_KIND {
             let said = lie(&mut dice, n);
+            if said.pt != codec {
+                // A track changes its codec with a keyframe, or where the old one has ended.
+                codec = said.pt;
+                world.run(ms(3_100));
+            }
             let marker = if dice.chance(0.3) { 0x80 } else { 0 };
             let (ssrc, rid) = Mallory::LAYERS[n as usize % 3];
             let (ssrc, mut elements) = match line {
@@ -224,7 +230,7 @@ fn t18_codec_headers_that_lie_spoil_their_own_stream_only() {
         assert!(told.len() <= 16, "{} heard of {} codecs", world[me].name, told.len());
     }
     for pt in [96, 98, 100, 102, 104, 108, 114, 45, 50, 111, 63] {
-        assert!(reached[pt] > 20, "what was said under {pt} has reached somebody: {}", reached[pt]);
+        assert!(reached[pt] > 10, "what was said under {pt} has reached somebody: {}", reached[pt]);
     }
     let after = world.engine.footprint();
     assert_eq!(after[0], before[0] + 2);
