@@ -1,5 +1,6 @@
 //! A room of two on a real engine, and a script of what reaches it: honest, spoiled and forged datagrams,
-//! time, a socket that is full, and the host's calls.
+//! time, a socket that is full, and the host's calls. One of the two sends one camera stream, the other three
+//! layers; both write dependency descriptors.
 //!
 //! After every step: nothing has panicked, nothing has grown past its bound, every copy is in the books, nobody
 //! hears from us who has not proved to be there, and nobody hears much more than they said. In the end everybody
@@ -10,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sluicegate::sans_io::{Engine, Identity, Outbound, Outlet, Path, SendFault, Ssrc, Transmit};
-use sluicegate::{Bitrate, MediaKind, PeerEvent, Subscribe};
+use sluicegate::{Bitrate, LayerLimit, MediaKind, PeerEvent, Subscribe};
 use sluicegate_benches::clock;
 use sluicegate_benches::memory::{Camera, MemoryClient, SENDRECV, engine, path, with_fingerprint};
 use sluicegate_benches::secure;
@@ -40,7 +41,7 @@ pub mod step {
     pub const RTCP: u8 = 8;
     /// Feedback under the right keys about a stream we send.
     pub const FEEDBACK: u8 = 9;
-    /// A frame of the camera.
+    /// A frame of the camera; of layers, perhaps a keyframe.
     pub const FRAME: u8 = 10;
     /// The socket is full for a while.
     pub const FULL: u8 = 11;
@@ -52,22 +53,33 @@ pub mod step {
     pub const REPLAY: u8 = 14;
     /// RTP or RTCP that no key has sealed.
     pub const FORGED: u8 = 15;
+    /// A packet of a layer under the right keys: its names, descriptor and payload as the script says.
+    pub const LAYER: u8 = 16;
 }
 
 /// How many kinds of steps there are.
-pub const KINDS: u8 = 16;
+pub const KINDS: u8 = 17;
+
+/// What a script came to.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Driven {
+    /// Datagrams that reached the engine.
+    pub datagrams: usize,
+    /// Times that a subscriber was told of another layer.
+    pub switches: usize,
+}
 
 /// Drives one input.
 pub fn run(input: &[u8]) {
     drive(input);
 }
 
-/// Drives one input. The datagrams that reached the engine.
+/// Drives one input, and says what it came to.
 ///
 /// # Panics
 ///
 /// When a promise breaks.
-pub fn drive(input: &[u8]) -> usize {
+pub fn drive(input: &[u8]) -> Driven {
     let mut script = Script::new(input);
     let mut world = World::new();
     for _ in 0..MAX_STEPS {
@@ -87,7 +99,7 @@ struct World {
     outlet: Meter,
     /// Bytes to the engine, of all.
     received: u64,
-    datagrams: usize,
+    driven: Driven,
     /// Somebody has connected: what goes out then follows from media and time as well.
     connected: bool,
     born: Instant,
@@ -99,8 +111,11 @@ struct World {
 struct Seat {
     client: MemoryClient,
     outbound: Option<Outbound>,
-    index: u64,
+    /// The last packet's, by SSRC.
+    indices: HashMap<u32, u64>,
     camera: Camera,
+    /// Pictures so far.
+    pictures: u16,
     /// SSRCs that the engine announced to it.
     slots: Vec<u32>,
 }
@@ -137,11 +152,18 @@ impl World {
         let now = origin();
         let clients = (0..PEERS as u32)
             .map(|number| {
-                let part = (SENDRECV, Subscribe::Auto);
+                let part = (offers()[number as usize].as_str(), Subscribe::Auto);
                 let client = MemoryClient::join(&mut engine, now, "room", number * 16, theirs(), part);
                 let ssrcs = client.sdp.lines().filter_map(|line| line.strip_prefix("a=ssrc:"));
                 let ssrcs = ssrcs.filter_map(|line| line.split(' ').next()?.parse().ok());
-                Seat { slots: ssrcs.collect(), client, outbound: None, index: 0, camera: Camera::default() }
+                Seat {
+                    slots: ssrcs.collect(),
+                    client,
+                    outbound: None,
+                    indices: HashMap::new(),
+                    camera: Camera::default(),
+                    pictures: 0,
+                }
             })
             .collect();
         World {
@@ -150,7 +172,7 @@ impl World {
             clients,
             outlet: Meter::default(),
             received: 0,
-            datagrams: 0,
+            driven: Driven::default(),
             connected: false,
             born: now,
             recent: Vec::new(),
@@ -191,9 +213,20 @@ impl World {
                 self.send_rtcp(who, from, &compound);
             }
             step::FRAME => {
-                for packet in self.clients[who].camera.frame(1 + usize::from(script.byte() % 8), 300) {
-                    self.send_rtp(who, from, 0, packet);
+                let how = script.byte();
+                for packet in self.clients[who].camera.frame(1 + usize::from(how % 8), 300) {
+                    match who == LAYERED {
+                        true => self.send_in_layers(who, from, how & 0xc0 == 0x40, &packet),
+                        false => self.send_rtp(who, from, 0, packet),
+                    }
                 }
+                self.clients[who].pictures += 1;
+            }
+            step::LAYER => {
+                let packet = layer(script);
+                // On the stream that it names, and on this index or one that leaps.
+                let jump = script.byte() | 16;
+                self.send_rtp(who, from, jump, packet);
             }
             step::FULL => {
                 let how = script.byte();
@@ -220,7 +253,7 @@ impl World {
 
     fn send(&mut self, from: Path, mut datagram: Vec<u8>) {
         self.received += datagram.len() as u64;
-        self.datagrams += 1;
+        self.driven.datagrams += 1;
         if !self.authentic.contains(&datagram) && !self.may_be_authentic(&datagram) {
             // Anything else makes no path valid, so it must not be answered on one that is not.
             self.outlet.by_path.entry(from).or_default();
@@ -298,19 +331,40 @@ impl World {
         if (192..=223).contains(&packet[1]) {
             packet[1] ^= 0x80;
         }
-        seat.index += 1 + (1u64 << (jump & 15)) * u64::from(jump >> 4 > 12);
-        packet[2..4].copy_from_slice(&(seat.index as u16).to_be_bytes());
         let ssrc = match jump & 16 != 0 {
             true => u32::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]),
             false => CAMERAS,
         };
+        let index = seat.indices.entry(ssrc).or_default();
+        *index += 1 + (1u64 << (jump & 15)) * u64::from(jump >> 4 > 12);
+        let index = *index;
+        packet[2..4].copy_from_slice(&(index as u16).to_be_bytes());
         packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
         let (header_len, len) = (header_len(&packet), packet.len());
         packet.resize(len + 16, 0);
         let stream = outbound.open_stream(Ssrc(ssrc));
-        if let Ok(sealed) = outbound.seal_rtp(stream, seat.index, header_len, len, &mut packet) {
+        if let Ok(sealed) = outbound.seal_rtp(stream, index, header_len, len, &mut packet) {
             packet.truncate(sealed);
             self.send(from, packet);
+        }
+    }
+
+    /// What the camera has, as each of its layers: named, and described for who cannot look into it, as a keyframe
+    /// or not.
+    fn send_in_layers(&mut self, who: usize, from: Path, keyframe: bool, packet: &[u8]) {
+        let number = self.clients[who].pictures;
+        let payload = &packet[header_len(packet)..];
+        let start = payload.first().is_some_and(|first| first & 0x10 != 0);
+        let [high, low] = number.to_be_bytes();
+        let mut descriptor = vec![u8::from(start) << 7 | packet[1] >> 1 & 0x40, high, low];
+        if keyframe || number == 0 {
+            descriptor.extend(ONE_LAYER);
+        }
+        for (layer, rid) in RIDS.iter().enumerate() {
+            let elements = [(MID, &b"1"[..]), (RID, rid.as_bytes()), (DESCRIPTOR, &descriptor)];
+            let mut packet = with_extensions([0x90, packet[1]], layer as u32, &elements, payload);
+            packet[4..8].copy_from_slice(&(u32::from(number) * 3_000).to_be_bytes());
+            self.send_rtp(who, from, 16, packet);
         }
     }
 
@@ -324,12 +378,13 @@ impl World {
 
     fn call(&mut self, who: usize, script: &mut Script<'_>) {
         let (now, peer) = (self.now, self.clients[who].client.peer);
-        match script.byte() % 6 {
+        match script.byte() % 7 {
             0 => self.engine.set_publish_cap(now, peer, Some(Bitrate::kbps(script.byte().into()))),
             1 => self.engine.set_publish_cap(now, peer, None),
             2 => self.engine.resync(now, peer),
             3 => {
-                let _ = self.engine.offer(now, peer, &with_fingerprint(SENDRECV, &theirs().fingerprint));
+                let _ =
+                    self.engine.offer(now, peer, &with_fingerprint(&offers()[who], &theirs().fingerprint));
             }
             4 => {
                 for (who, sdp) in std::mem::take(&mut self.offers) {
@@ -337,7 +392,11 @@ impl World {
                     let _ = self.engine.answer(now, self.clients[who].client.peer, &answer);
                 }
             }
-            _ => self.engine.leave(now, peer),
+            5 => self.engine.leave(now, peer),
+            _ => {
+                let limit = LayerLimit { spatial: script.byte() & 3, temporal: script.byte() & 3 };
+                self.engine.limit_layers(now, peer, "1", limit);
+            }
         }
     }
 
@@ -362,9 +421,13 @@ impl World {
         self.outlet.dtls.truncate(32);
         while let Some((peer, event)) = self.engine.poll_event() {
             let who = self.clients.iter().position(|seat| seat.client.peer == peer);
-            if let (Some(who), PeerEvent::Offer { sdp }) = (who, event) {
-                self.offers.retain(|(other, _)| *other != who);
-                self.offers.push((who, sdp));
+            match (who, event) {
+                (Some(who), PeerEvent::Offer { sdp }) => {
+                    self.offers.retain(|(other, _)| *other != who);
+                    self.offers.push((who, sdp));
+                }
+                (_, PeerEvent::LayerChanged { .. }) => self.driven.switches += 1,
+                _ => {}
             }
         }
         let [sessions, rooms, paths, ufrags, timers] = self.engine.footprint();
@@ -375,6 +438,8 @@ impl World {
         for kind in [MediaKind::Audio, MediaKind::Video] {
             assert_eq!(self.engine.counters.unaccounted(kind), 0, "{kind} copies unaccounted for");
         }
+        let streams = self.engine.streams();
+        assert!(streams <= sessions * 64, "{streams} streams of {sessions} sessions");
         let age = self.now.saturating_duration_since(self.born).as_secs() + 1;
         let allowed = match self.connected {
             false => 3 * self.received + SPARE,
@@ -385,15 +450,52 @@ impl World {
         assert!(sent <= allowed, "{sent} bytes out for {} in, after {age} s", self.received);
     }
 
-    fn leave(mut self) -> usize {
+    fn leave(mut self) -> Driven {
         self.outlet.full = 0;
         self.engine.shutdown(self.now);
         self.settle();
         assert_eq!(self.engine.footprint(), [0; 5], "everybody has left");
         assert!(!self.engine.has_output(), "nothing waits");
         assert_eq!(self.engine.counters.gauges.queued, [0; 2], "nothing is queued");
-        self.datagrams
+        assert_eq!(self.engine.streams(), 0, "nor is any stream");
+        self.driven
     }
+}
+
+/// A packet of one layer: which one, under which payload type, with which of its names, and with the script's own
+/// descriptor.
+fn layer(script: &mut Script<'_>) -> Vec<u8> {
+    let (which, how) = (script.byte(), script.byte());
+    let (descriptor, payload) = (script.bytes(), script.bytes());
+    let rid = RIDS.get(usize::from(which & 3)).unwrap_or(&"x");
+    let mut elements = vec![];
+    if how & 1 == 0 {
+        elements.push((MID, &b"1"[..]));
+    }
+    if how & 2 == 0 {
+        elements.push((if how & 4 == 0 { RID } else { REPAIRED_RID }, rid.as_bytes()));
+    }
+    if how & 8 == 0 {
+        elements.push((DESCRIPTOR, &descriptor[..descriptor.len().min(255)]));
+    }
+    let pt = TYPES[usize::from(which >> 4) % TYPES.len()];
+    let mut packet = with_extensions([0x90, how & 0x80 | pt], (which >> 2 & 3).into(), &elements, payload);
+    packet[4..8].copy_from_slice(&(u32::from(how >> 4 & 7) * 3_000).to_be_bytes());
+    packet
+}
+
+/// An RTP packet with header extensions in the two-byte form, RFC 8285 §4.3, on the stream of a layer.
+fn with_extensions(first: [u8; 2], layer: u32, elements: &[(u8, &[u8])], payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![first[0], first[1], 0, 0, 0, 0, 0, 0];
+    packet.extend((LAYERS + layer).to_be_bytes());
+    let mut block: Vec<u8> =
+        elements.iter().flat_map(|(id, value)| [&[*id, value.len() as u8], *value].concat()).collect();
+    block.resize(block.len().next_multiple_of(4), 0);
+    packet.extend([0x10, 0]);
+    packet.extend((block.len() as u16 / 4).to_be_bytes());
+    packet.extend(block);
+    packet.extend(payload);
+    packet
 }
 
 /// A record with an honest length, so that its body is looked at.
@@ -446,6 +548,21 @@ fn theirs() -> &'static secure::Identity {
     THEIRS.get_or_init(|| secure::Identity::generate().expect("a certificate is made"))
 }
 
+/// What the two offer: [`SENDRECV`], which both can describe their frames by; and the second in three layers.
+fn offers() -> &'static [String; 2] {
+    static OFFERS: OnceLock<[String; 2]> = OnceLock::new();
+    OFFERS.get_or_init(|| {
+        let described = SENDRECV.replace("a=extmap:13 ", DESCRIPTORS);
+        let video = described.find("m=video").expect("a camera is offered");
+        let lines = described[video..].lines().filter(|line| !line.starts_with("a=ssrc"));
+        let unannounced: String = lines.map(|line| format!("{line}\r\n")).collect();
+        let rids: String = RIDS.iter().map(|rid| format!("a=rid:{rid} send\r\n")).collect();
+        let layered =
+            format!("{}{unannounced}{rids}a=simulcast:send {}\r\n", &described[..video], RIDS.join(";"));
+        [described, layered]
+    })
+}
+
 fn origin() -> Instant {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
     *ORIGIN.get_or_init(clock::now)
@@ -465,3 +582,18 @@ const SPARE: u64 = 32 * 1024;
 const REPORTS: u64 = 16 * 1024;
 /// The video that [`SENDRECV`] announces.
 const CAMERAS: u32 = 1_483_592_218;
+/// Who of the two sends layers.
+const LAYERED: usize = 1;
+/// Their SSRCs count up from here, which only their packets tell.
+const LAYERS: u32 = 0x1a00_0000;
+const RIDS: [&str; 3] = ["q", "h", "f"];
+/// Header extensions as offered.
+const MID: u8 = 4;
+const RID: u8 = 10;
+const REPAIRED_RID: u8 = 11;
+const DESCRIPTOR: u8 = 12;
+const DESCRIPTORS: &str = "a=extmap:12 https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension\r\na=extmap:13 ";
+/// A structure of one layer and one chain, behind the numbers of its frame.
+const ONE_LAYER: [u8; 6] = [0x80, 0, 0x3a, 0x41, 1, 0];
+/// VP8, its repairs, VP9 twice, H.264 twice, AV1, and one that nobody offers.
+const TYPES: [u8; 8] = [96, 97, 98, 100, 102, 108, 45, 77];

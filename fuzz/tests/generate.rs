@@ -128,6 +128,27 @@ fn ingress() {
             ])
             .0,
     );
+    // Three layers, and a host that limits and lifts; then one layer's own descriptors, repairs, and a rival for its rid.
+    let mut layers = both();
+    for turn in 0..6 {
+        layers =
+            layers.step(&[HOST, 5, 0, 6, turn % 3, 3, FRAME, 20, 1, 0x42, FRAME, 20, 1, 1, FRAME, 110, 1, 1]);
+    }
+    keep("ingress", "layers", &layers.0);
+    let one_layer = [0xc0, 0, 1, 0x80, 0, 0x3a, 0x41, 1, 0];
+    let key = [0x10, 0, 0, 0, 0x9d, 1, 0x2a, 64, 1, 240, 0];
+    let of = |writer: Writer, which, how, descriptor: &[u8], payload: &[u8]| {
+        writer.step(&[LAYER, 9, 1, which, how]).bytes(descriptor).bytes(payload).step(&[0])
+    };
+    let mut described = both();
+    for layer in 0..3 {
+        let stream = layer << 2 | layer;
+        described = of(described, stream, 0x80, &one_layer, &key);
+        described = of(described, stream, 0x90, &[0xc1, 0, 2], &[0x80, 1]);
+        described = of(described, 0x10 | stream, 0x04, &[0xc1, 0, 2], &[0, 1, 0x80, 1]);
+        described = of(described, 3 << 2 | layer, 0xa0, &one_layer, &key);
+    }
+    keep("ingress", "described-layers", &described.step(&[TIME, 0, 0, 9]).0);
     keep("ingress", "silence", &both().step(&[TIME, 0, 0, 250, TIME, 0, 0, 250]).0);
 }
 

@@ -92,9 +92,11 @@ fn script(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
             let (check, connect) = (ingress::step::CHECK, ingress::step::CONNECT);
             writer = writer.step(&[check, 0, who, connect, 0, who]);
         }
+        writer = writer.step(&[ingress::step::FRAME, 1, 1, 0x42]);
     }
     for _ in 0..400 + dice.roll(400) {
-        if dice.roll(40) == 0 {
+        // Some of them are silent until everybody has left.
+        if dice.roll(400) == 0 {
             writer = writer.step(&seeds[dice.roll(seeds.len())]);
             continue;
         }
@@ -102,6 +104,10 @@ fn script(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
         // Seconds of virtual time cost more than datagrams do.
         if kind == ingress::step::TIME && dice.roll(10) > 0 {
             kind = ingress::step::FRAME;
+        }
+        // What it takes of the script depends on the engine.
+        if kind == ingress::step::SPOILED_HANDSHAKE && dice.roll(50) > 0 {
+            kind = ingress::step::LAYER;
         }
         let delta = dice.roll(4) as u8;
         let seat = dice.roll(8) as u8;
@@ -114,10 +120,31 @@ fn script(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
             ingress::step::RECORD => writer.step(&[dice.byte(), dice.byte(), dice.byte()]).bytes(&body),
             ingress::step::FEEDBACK => {
                 let (which, slot) = (dice.byte(), dice.roll(4) as u8);
-                writer.step(&[which, slot]).bytes(&body[..body.len().min(40)])
+                // A FIR has a number of its own.
+                let number = dice.bytes(usize::from(which % 8 == 1));
+                writer.step(&[which, slot]).step(&number).bytes(&body[..body.len().min(40)])
             }
-            ingress::step::HOST if dice.roll(100) > 0 => writer.step(&[dice.roll(5) as u8]),
+            // They leave seldom.
+            ingress::step::HOST if dice.roll(100) > 0 => {
+                let call = [0, 1, 2, 3, 4, 6, 6, 6][dice.roll(8)];
+                let arguments = [1, 0, 0, 0, 0, 0, 2][usize::from(call)];
+                writer.step(&[call]).step(&dice.bytes(arguments))
+            }
+            ingress::step::LAYER => {
+                let how = [0, 0, dice.byte(), dice.byte() & 0xf0][dice.roll(4)];
+                let descriptor = descriptor(dice);
+                let payload =
+                    [&[0x10, 0, 0, 0, 0x9d, 1, 0x2a, 64, 1, 240, 0][..], &body[..body.len().min(60)]];
+                writer
+                    .step(&[dice.byte(), how])
+                    .bytes(&descriptor)
+                    .bytes(payload[dice.roll(2)])
+                    .step(&[dice.byte()])
+            }
             ingress::step::TIME => writer.step(&[dice.roll(20) as u8]),
+            ingress::step::SPOILED_CHECK => writer.step(&spoil(dice)),
+            ingress::step::REPLAY => writer.step(&[dice.byte()]).step(&spoil(dice)),
+            ingress::step::CHECK | ingress::step::HANDSHAKE | ingress::step::CONNECT => writer,
             _ => writer.step(&body[..1]),
         };
     }
@@ -126,19 +153,38 @@ fn script(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
     script
 }
 
+/// What [`Script::spoil`](sluicegate_fuzz::script::Script::spoil) reads.
+fn spoil(dice: &mut Dice) -> Vec<u8> {
+    let flips = dice.roll(4);
+    [vec![flips as u8], dice.bytes(3 * flips)].concat()
+}
+
+/// The value of a dependency descriptor: as committed, or spoiled.
+fn descriptor(dice: &mut Dice) -> Vec<u8> {
+    let (one, two) = (&[0xc0, 0, 1, 0x80, 0, 0x3a, 0x41, 1, 0][..], &[0xc1, 0, 2][..]);
+    let mut value = [one, two, &[0xc0, 0, 3], &[]][dice.roll(4)].to_vec();
+    if dice.roll(3) == 0 {
+        dice.mutate(&mut value);
+    }
+    value
+}
+
 #[test]
 fn mutated_datagrams_break_no_promise() {
     let wanted = number("SLUICEGATE_FUZZ_ITERATIONS", 100_000) as usize;
     let seed = number("SLUICEGATE_FUZZ_SEED", 1);
     println!("SLUICEGATE_FUZZ_SEED={seed}");
     let (mut dice, seeds) = (Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1), seeds("ingress"));
-    let (mut datagrams, mut scripts) = (0, 0);
+    let (mut datagrams, mut scripts, mut switches) = (0, 0, 0);
     while datagrams < wanted {
         let input = script(&mut dice, &seeds);
-        datagrams += attempt("ingress", &input, ingress::drive).max(1);
+        let driven = attempt("ingress", &input, ingress::drive);
+        datagrams += driven.datagrams.max(1);
+        switches += driven.switches;
         scripts += 1;
     }
-    println!("{datagrams} datagrams in {scripts} scripts");
+    println!("{datagrams} datagrams in {scripts} scripts, {switches} layers told");
+    assert!(switches * 10 > scripts, "scripts reach the choice of layers: {switches} times in {scripts}");
 }
 
 #[test]

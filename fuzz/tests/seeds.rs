@@ -49,6 +49,9 @@ fn seeds_of_rtcp() {
 #[test]
 fn seeds_of_ingress() {
     replay(seeds("ingress"), ingress::run);
+    let layered = seeds("ingress").into_iter().filter(|(path, _)| path.ends_with("layers"));
+    let switches: usize = layered.map(|(_, seed)| ingress::drive(&seed).switches).sum();
+    assert!(switches > 1, "a seed reaches the choice of layers: {switches}");
 }
 
 #[test]

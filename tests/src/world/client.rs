@@ -410,14 +410,13 @@ impl Client {
                 source.want_keyframe();
             }
         }
-        if let Some(video) = &mut self.video {
-            if self.part.obeys
-                && let Some((_, rate)) = Wire::rembs(fresh).last()
-            {
-                let room = (*rate as u64).saturating_sub(self.part.audio_bitrate);
-                // Headers count against a cap, payload is what a camera sets.
-                video.bitrate = self.part.video_bitrate.min(room * 9 / 10);
-            }
+        if self.part.obeys
+            && let Some(video) = &mut self.video
+            && let Some((_, rate)) = Wire::rembs(fresh).last()
+        {
+            let room = (*rate as u64).saturating_sub(self.part.audio_bitrate);
+            // Headers count against a cap, payload is what a camera sets.
+            video.bitrate = self.part.video_bitrate.min(room * 9 / 10);
         }
         self.heard = wire.received.len();
     }

@@ -202,7 +202,7 @@ fn t18_codec_headers_that_lie_spoil_their_own_stream_only() {
                 [] => rtp(marker | said.pt, seq, ssrc, &said.payload),
                 elements => rtp_with(marker | said.pt, seq, ssrc, elements, &said.payload),
             });
-            if n % 20 == 0 {
+            if n.is_multiple_of(20) {
                 liar.film(&mut world);
                 let limit = LayerLimit { spatial: (n / 20 % 3) as u8, temporal: (n / 60 % 4) as u8 };
                 let now = world.now;
@@ -241,7 +241,7 @@ const LIES_OF_A_KIND: u32 = 1_000;
 
 /// What begins a keyframe in VP8, and what does not.
 fn frame(n: u32) -> Vec<u8> {
-    let key = u8::from(n % 50 != 0);
+    let key = u8::from(!n.is_multiple_of(50));
     let number = n.to_be_bytes();
     vec![0x90, 0x80, 0x80 | number[2] & 0x7f, number[3], key, 0, 0, 0x9d, 1, 0x2a, 64, 1, 240, 0, 1, 2, 3]
 }
@@ -285,7 +285,7 @@ fn vp9(dice: &mut Dice) -> Vec<u8> {
 
 /// I, L and F, references without end or none, and a keyframe now and then.
 fn vp9_flexible(dice: &mut Dice, n: u32) -> Vec<u8> {
-    let first = if n % 40 == 0 { 0xb8 } else { 0xf0 | dice.word() as u8 & 0x0d };
+    let first = if n.is_multiple_of(40) { 0xb8 } else { 0xf0 | dice.word() as u8 & 0x0d };
     let mut payload = vec![first, 0x80 | (n >> 8) as u8 & 0x7f, n as u8, dice.word() as u8];
     payload.extend(vec![0x03; dice.below(6) as usize]);
     payload.push(dice.word() as u8 & 0xfe);
@@ -353,7 +353,8 @@ fn h264_aggregate(dice: &mut Dice) -> Vec<u8> {
 
 /// FU-A that never begin, begin twice, begin and end at once, or hold another fragment.
 fn h264_fragment(dice: &mut Dice, n: u32) -> Vec<u8> {
-    let header = [0x05, 0x45, 0xc5, 0x85, 0x9c, 0x07][if n % 40 == 0 { 3 } else { dice.below(6) as usize }];
+    let header =
+        [0x05, 0x45, 0xc5, 0x85, 0x9c, 0x07][if n.is_multiple_of(40) { 3 } else { dice.below(6) as usize }];
     let mut payload = vec![0x7c, header];
     payload.extend(noise(dice, 30));
     payload.truncate(if dice.chance(0.1) { 1 } else { payload.len() });
@@ -376,7 +377,8 @@ fn h265_aggregate(dice: &mut Dice) -> Vec<u8> {
 
 /// RFC 7798 §4.4.3, and the PACI packet of §4.4.4 that nobody sends.
 fn h265_fragment(dice: &mut Dice, n: u32) -> Vec<u8> {
-    let header = [0x13, 0x53, 0xd3, 0x93, 0xb1, 0x3f][if n % 40 == 0 { 3 } else { dice.below(6) as usize }];
+    let header =
+        [0x13, 0x53, 0xd3, 0x93, 0xb1, 0x3f][if n.is_multiple_of(40) { 3 } else { dice.below(6) as usize }];
     let mut payload = vec![[0x62, 0x64][usize::from(dice.chance(0.1))], 1, header];
     payload.extend(noise(dice, 30));
     payload.truncate(if dice.chance(0.1) { 1 + dice.below(2) as usize } else { payload.len() });
@@ -399,7 +401,7 @@ fn av1(dice: &mut Dice) -> Vec<u8> {
 
 /// Z, Y, W and N in every combination: a new sequence that continues one, elements that are not there.
 fn av1_headers(dice: &mut Dice, n: u32) -> Vec<u8> {
-    let mut payload = vec![if n % 40 == 0 { 0x18 } else { dice.word() as u8 }];
+    let mut payload = vec![if n.is_multiple_of(40) { 0x18 } else { dice.word() as u8 }];
     payload.extend([0x0a, [0, 1, 0x0b, 0xff][dice.below(4) as usize]]);
     payload.extend(noise(dice, 20));
     payload.truncate(1 + dice.below(payload.len() as u64) as usize);
@@ -478,7 +480,7 @@ fn before_structure(template: u32, n: u32) -> Bits {
     bits.put(8, 0xc0 | template & 0x3f);
     bits.put(16, n);
     // It has a structure, and by the script of `n` a mask or differences of its own.
-    bits.put(5, 0x10 | if n % 5 == 0 { n >> 3 & 0x0f } else { 0 });
+    bits.put(5, 0x10 | if n.is_multiple_of(5) { n >> 3 & 0x0f } else { 0 });
     bits
 }
 
@@ -491,10 +493,10 @@ fn largest_structure(n: u32) -> Vec<u8> {
 
 /// A structure of one template at an offset, then frames of templates that it does not have.
 fn stray_template(dice: &mut Dice, n: u32) -> Vec<u8> {
-    if n % 20 != 0 {
+    if !n.is_multiple_of(20) {
         return plain_descriptor(dice.word() as u32 & 0xffff);
     }
-    let offset = n / 20 & 0x3f;
+    let offset = (n / 20) & 0x3f;
     let mut bits = before_structure(offset, n | 1);
     bits.put(6, offset);
     // One target, one template which it needs and which refers to nothing, no chains, no sizes.
@@ -610,7 +612,7 @@ const LAYER_CLAIMS: [(&str, usize, LayerClaim); 15] = [
     ("a thousand rids on new streams", 0, |n| (20_000 + n, 96, names("1", RID, n % 1_000))),
     ("repairs of no layer", 0, |n| (30_000 + n, 97, names("1", REPAIRED_RID, "x"))),
     ("repairs that are media", 0, |n| (40_000 + n, 97, names("1", RID, "q"))),
-    ("two streams for one rid", 1, |n| (if n % 2 == 0 { Q } else { 7 }, 96, names("1", RID, "q"))),
+    ("two streams for one rid", 1, |n| (if n.is_multiple_of(2) { Q } else { 7 }, 96, names("1", RID, "q"))),
     // As many as one peer may have in all, audio and layers among them.
     ("a thousand streams for one rid", 60, |n| (50_000 + n, 96, names("1", RID, "q"))),
     ("three for each", 6, |n| (100 + n % 6, 96, names("1", RID, ["q", "h", "f"][n as usize % 3]))),
