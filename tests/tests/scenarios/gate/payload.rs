@@ -185,7 +185,7 @@ fn t18_codec_headers_that_lie_spoil_their_own_stream_only() {
     for (what, line, lie) in LIES {
         for n in 0..LIES_OF_A_KIND {
             let said = lie(&mut dice, n);
-            if said.pt != codec {
+            if n == 0 && said.pt != codec {
                 // A track changes its codec with a keyframe, or where the old one has ended.
                 codec = said.pt;
                 world.run(ms(3_100));
@@ -229,7 +229,8 @@ fn t18_codec_headers_that_lie_spoil_their_own_stream_only() {
         let told = world[me].told(|event| matches!(event, PeerEvent::CodecMissing { .. }));
         assert!(told.len() <= 16, "{} heard of {} codecs", world[me].name, told.len());
     }
-    for pt in [96, 98, 100, 102, 104, 108, 114, 45, 50, 111, 63] {
+    // 104 is said among others only, packet by packet, which is no change of codec.
+    for pt in [96, 98, 100, 102, 108, 114, 45, 50, 111, 63] {
         assert!(reached[pt] > 10, "what was said under {pt} has reached somebody: {}", reached[pt]);
     }
     let after = world.engine.footprint();
