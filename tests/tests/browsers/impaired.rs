@@ -33,7 +33,7 @@ async fn lossy_uplink(network: &Network) -> Outcome {
     let (publisher, watcher) = (network.client_of(&alice).await?, network.client_of(&bob).await?);
     let (before, seen) = (alice.video_out().await?, bob.video_in().await?);
     let asked = network.asked_for().await?;
-    let wanted = if is_long() { 500 } else { 200 };
+    let wanted = 500;
     network.relay.forget();
     network.relay.set(publisher, Direction::Up, Conditions { loss: Loss::Random(0.05), ..far() });
     let started = Instant::now();
