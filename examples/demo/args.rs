@@ -60,6 +60,12 @@ pub struct Serve {
     /// Demand a token made with this secret (see `demo token --help`).
     #[arg(long, env = SECRET_ENV, hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub join_secret: Option<String>,
+    /// Bots of this process that publish a small clip of our own making, to fill a room: 0 to 20.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=20))]
+    pub bots: u8,
+    /// The room the bots are in.
+    #[arg(long, value_name = "ROOM", default_value = "bots")]
+    pub bots_room: Name,
 }
 
 /// `203.0.113.7`, `203.0.113.7:40000`, `2001:db8::7` or `[2001:db8::7]:40000`.
@@ -152,12 +158,13 @@ mod tests {
         assert_eq!(args.http, "127.0.0.1:8080".parse::<SocketAddr>().unwrap());
         assert_eq!(args.media, "0.0.0.0:3478".parse::<SocketAddr>().unwrap());
         assert!(args.announce.is_empty() && args.workers.is_none() && args.tls.is_none());
+        assert_eq!((args.bots, args.bots_room.as_str()), (0, "bots"));
     }
 
     #[test]
     fn every_option_is_understood() {
         let line = "--http 0.0.0.0:80 --media [::]:4000 --announce 203.0.113.7 --announce [2001:db8::7]:9 \
-                    --workers 3 --publisher-cap 2500kbps --tls c.pem,k.pem --join-secret s";
+                    --workers 3 --publisher-cap 2500kbps --tls c.pem,k.pem --join-secret s --bots 20 --bots-room zoo";
         let args = parse(line).unwrap().serve;
         assert_eq!(args.announce[0], Reachable::Ip("203.0.113.7".parse().unwrap()));
         assert_eq!(args.announce[1], Reachable::Base("[2001:db8::7]:9".parse().unwrap()));
@@ -165,6 +172,7 @@ mod tests {
         assert_eq!(args.publisher_cap, Some(Bitrate::kbps(2500)));
         assert_eq!(args.tls, Some(Tls::Files { cert: "c.pem".into(), key: "k.pem".into() }));
         assert_eq!(args.join_secret.as_deref(), Some("s"));
+        assert_eq!((args.bots, args.bots_room.as_str()), (20, "zoo"));
     }
 
     #[test]
@@ -185,6 +193,8 @@ mod tests {
             ("--tls cert.pem", "cert.pem,key.pem"),
             ("--publisher-cap fast", "500kbps"),
             ("--workers 0", "0"),
+            ("--bots 21", "0..=20"),
+            ("--bots-room a/b", "'/'"),
             ("token standup ada --join-secret s --ttl 1y", "7d"),
             ("token stand/up ada --join-secret s", "'/'"),
         ] {

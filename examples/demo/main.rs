@@ -2,6 +2,7 @@
 
 mod addresses;
 mod args;
+mod bots;
 mod host;
 mod message;
 mod name;
@@ -74,6 +75,13 @@ async fn serve(args: Serve) -> Result<(), StartupError> {
     greet(&sfu, http, &reachable_ips, tls.is_some());
 
     let host = Host::new(sfu.clone(), args.join_secret.as_deref().map(Signer::new));
+    if args.bots > 0 {
+        bots::fill(&host, &args.bots_room, args.bots).await?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        for at in pages(http, &reachable_ips) {
+            println!("{} bots are in {scheme}://{at}/?room={}", args.bots, bots::in_address(&args.bots_room));
+        }
+    }
     let handle = Handle::new();
     tokio::spawn(stop_on_signal(host.clone(), handle.clone()));
     serve_http(listener, tls, handle, host)
@@ -125,17 +133,21 @@ fn greet(sfu: &Sfu, http: SocketAddr, reachable: &[IpAddr], tls: bool) {
     for announced in sfu.announced() {
         println!("media announced at udp://{announced}");
     }
-    if !http.ip().is_unspecified() {
-        println!("listening on {scheme}://{http}");
-        return;
+    for at in pages(http, reachable) {
+        println!("listening on {scheme}://{at}");
     }
-    println!("listening on {scheme}://localhost:{}", http.port());
-    for ip in reachable {
-        println!("listening on {scheme}://{}", SocketAddr::new(*ip, http.port()));
-    }
-    if !tls {
+    if http.ip().is_unspecified() && !tls {
         println!("browsers on other machines get no camera without HTTPS: add --tls self-signed");
     }
+}
+
+/// Where the page is, for people to open.
+fn pages(http: SocketAddr, reachable: &[IpAddr]) -> Vec<String> {
+    if !http.ip().is_unspecified() {
+        return vec![http.to_string()];
+    }
+    let others = reachable.iter().map(|ip| SocketAddr::new(*ip, http.port()).to_string());
+    std::iter::once(format!("localhost:{}", http.port())).chain(others).collect()
 }
 
 async fn serve_http(

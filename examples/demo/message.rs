@@ -14,6 +14,7 @@ pub enum FromClient {
     Join { sdp: String },
     Offer { sdp: String },
     Answer { sdp: String },
+    Limit { mid: String, spatial: Option<u8>, temporal: Option<u8> },
     Leave,
 }
 
@@ -41,6 +42,18 @@ pub enum ToClient {
         /// In bits per second; null when there is no cap.
         bps: Option<u64>,
         cause: String,
+    },
+    /// The layer of a simulcast track that the client gets now.
+    Layer {
+        mid: String,
+        rid: String,
+        /// In pixels, where known.
+        size: Option<(u16, u16)>,
+    },
+    CodecMissing {
+        mid: String,
+        publisher: Member,
+        codec: String,
     },
     Unreachable {
         announced: Vec<SocketAddr>,

@@ -7,7 +7,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query as UrlQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use sluicegate::{Bitrate, PeerEvent, PeerInfo, Subscribe};
+use sluicegate::{Bitrate, LayerLimit, PeerEvent, PeerInfo, Subscribe};
 use tokio::time::{interval, timeout};
 
 use crate::host::{Closing, Entry, Host, Query};
@@ -142,6 +142,14 @@ impl Conversation {
                 seat.peer().offer(&sdp).await.map(|sdp| Some(ToClient::Answer { sdp }))
             }
             FromClient::Answer { sdp } => seat.peer().answer(&sdp).await.map(|()| None),
+            FromClient::Limit { mid, spatial, temporal } => {
+                let all = LayerLimit::NONE;
+                let (spatial, temporal) = (spatial.unwrap_or(all.spatial), temporal.unwrap_or(all.temporal));
+                if !seat.peer().limit_layers(&mid, LayerLimit { spatial, temporal }).await {
+                    return self.object("bad-message", "`mid` names no m-line to receive on").await;
+                }
+                Ok(None)
+            }
             FromClient::Leave => return Err(End::Left),
         };
         match reply.unwrap_or_else(|error| Some(Refusal::from(error).into())) {
@@ -165,6 +173,12 @@ impl Conversation {
             Some(PeerEvent::PeerLeft(PeerInfo { peer, name })) => ToClient::PeerLeft(Member { peer, name }),
             Some(PeerEvent::CapChanged { cap, cause }) => {
                 ToClient::Cap { bps: cap.map(Bitrate::as_bps), cause: format!("{cause:?}") }
+            }
+            Some(PeerEvent::LayerChanged { mid, layer }) => {
+                ToClient::Layer { mid, rid: layer.rid, size: layer.size }
+            }
+            Some(PeerEvent::CodecMissing { mid, publisher: PeerInfo { peer, name }, codec }) => {
+                ToClient::CodecMissing { mid, publisher: Member { peer, name }, codec }
             }
             Some(PeerEvent::Unreachable { announced }) => ToClient::Unreachable { announced },
             // The page knows its own tracks and its connection's state.
@@ -244,7 +258,7 @@ impl Conversation {
 }
 
 /// Room for an offer of 40 slots (130 kB), twice.
-const MAX_MESSAGE: usize = 256 * 1024;
+const MAX_MESSAGE: usize = 384 * 1024;
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 /// Under the 30 s after which the hastiest proxies close an idle connection.

@@ -175,4 +175,4 @@ const SDPFRAG: &str = "application/trickle-ice-sdpfrag";
 const ACCEPT_POST: header::HeaderName = header::HeaderName::from_static("accept-post");
 const ACCEPT_PATCH: header::HeaderName = header::HeaderName::from_static("accept-patch");
 /// A browser's offer is 7 kB for two m-lines, and 130 kB with 40 slots to fill.
-const MAX_BODY: usize = 256 * 1024;
+const MAX_BODY: usize = 384 * 1024;

@@ -3,5 +3,6 @@
 
 pub mod ingress;
 pub mod negotiation;
+pub mod parsers;
 pub mod rtcp;
 pub mod script;

@@ -61,10 +61,11 @@ pub fn run(input: &[u8]) {
 pub fn obliging_answer(offer: &str) -> String {
     let lines = offer.lines().filter(|line| !line.contains("ssrc") && *line != "a=ice-lite");
     let swapped = lines.map(|line| match line {
-        "a=sendonly" => "a=recvonly",
-        "a=recvonly" => "a=sendonly",
-        "a=setup:actpass" => "a=setup:active",
-        line => line,
+        "a=sendonly" => "a=recvonly".to_owned(),
+        "a=recvonly" => "a=sendonly".to_owned(),
+        "a=setup:actpass" => "a=setup:active".to_owned(),
+        line if line.starts_with("a=rid:") => line.replace(" recv", " send"),
+        line => line.replace("a=simulcast:recv", "a=simulcast:send"),
     });
     swapped.map(|line| format!("{line}\r\n")).collect()
 }

@@ -18,6 +18,9 @@ fn write_seeds() {
     rtcp();
     ingress();
     negotiation();
+    datagrams();
+    payloads();
+    descriptors();
 }
 
 fn rtcp() {
@@ -139,4 +142,131 @@ fn negotiation() {
     keep("negotiation", "moved-and-cut", &[4, 3, 3, 2, 0, 8, 0, 30, 4, 0, 9, 6, 1, 0, 10]);
     let own = b"v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\na=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuv\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=sendrecv\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n";
     keep("negotiation", "own", &Writer::default().step(&[4, 5]).bytes(own).step(&[0]).0);
+}
+
+/// For the parsers that see datagrams.
+fn datagrams() {
+    keep("demux", "stun", &[0, 1]);
+    keep("demux", "dtls", &[22, 0xfe]);
+    keep("demux", "rtp", &[0x80, 111]);
+    keep("demux", "rtcp", &[0x80, 200]);
+    keep("demux", "turn", &[0x40, 0]);
+
+    let username = Writer::default().step(&[0, 6]).bytes(b"ours:theirs").step(&[0]).0;
+    let controlled = Writer::default().step(&[0x80, 0x29]).bytes(&[9; 8]).0;
+    let nominated = [0, 0x25, 0, 0];
+    let integrity = Writer::default().step(&[0, 8]).bytes(&[0; 20]).0;
+    let unsigned = [&username[..], &nominated].concat();
+    keep("stun", "unsigned", &check(&unsigned));
+    keep("stun", "check", &check(&[&unsigned[..], &integrity].concat()));
+    keep("stun", "role-conflict", &check(&[&username[..], &controlled, &integrity].concat()));
+    let mut fingerprinted = check(&[&unsigned[..], &integrity, &[0x80, 0x28, 0, 4, 0, 0, 0, 0]].concat());
+    let covered = fingerprinted.len() - 8;
+    let crc = crc32(&fingerprinted[..covered]) ^ 0x5354_554e;
+    fingerprinted[covered + 4..].copy_from_slice(&crc.to_be_bytes());
+    keep("stun", "fingerprint", &fingerprinted);
+
+    // No session, no cookie, one suite, no compression; use_srtp with one profile.
+    let hello =
+        [&[0xfe, 0xfd][..], &[7; 32], &[0, 0, 0, 2, 0xc0, 0x2b, 1, 0, 0, 9, 0, 14, 0, 5, 0, 2, 0, 7, 0]];
+    let hello = hello.concat();
+    keep("dtls", "client-hello", &record(22, 0, &fragment(&hello, 0, hello.len())));
+    let (one, other) = (fragment(&hello, 0, 30), fragment(&hello, 30, hello.len()));
+    keep("dtls", "fragments", &[record(22, 0, &other), record(22, 0, &one)].concat());
+    keep("dtls", "fragments-in-one-record", &record(22, 0, &[one, other].concat()));
+    keep("dtls", "finished", &[record(20, 0, &[1]), record(22, 1, &[0x5a; 40])].concat());
+
+    let header = |first: u8| [first, 0xe0, 0x12, 0x34, 0, 0, 0x30, 0x39, 0xde, 0xad, 0xbe, 0xef];
+    let rtp = |first: u8, tail: &[u8]| [&header(first)[..], tail].concat();
+    keep("rtp", "plain", &rtp(0x80, b"media"));
+    keep("rtp", "one-byte", &rtp(0x90, &[0xbe, 0xde, 0, 2, 0x31, 7, 8, 0, 0x40, b'0', 0, 0, 1, 2, 3]));
+    keep("rtp", "two-byte", &rtp(0x90, &[0x10, 0, 0, 2, 3, 0, 200, 2, 7, 8, 0, 0, 1, 2, 3]));
+    keep("rtp", "sources-and-padding", &rtp(0xa2, &[0, 0, 0, 1, 0, 0, 0, 2, 1, 2, 3, 0, 0, 3]));
+
+    let nack = [0x81, 205, 0, 4, 0, 0, 0, 1, 0, 0, 0, 2, 0, 9, 0x80, 0x01, 0, 99, 0, 0];
+    let twcc = [0x8f, 205, 0, 5, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0x20, 1, 4, 0];
+    keep("rtcp_gate", "nack", &nack);
+    keep("rtcp_gate", "twcc-twice", &[twcc, twcc].concat());
+    keep("rtcp_gate", "compound", &[&[0x80, 201, 0, 1, 0, 0, 0, 1][..], &nack, &twcc].concat());
+}
+
+/// A Binding request of these attributes.
+fn check(attributes: &[u8]) -> Vec<u8> {
+    let cookie = [0x21, 0x12, 0xa4, 0x42];
+    Writer::default()
+        .step(&[0, 1])
+        .step(&(attributes.len() as u16).to_be_bytes())
+        .step(&cookie)
+        .step(&[7; 12])
+        .step(attributes)
+        .0
+}
+
+/// As FINGERPRINT wants it.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
+    })
+}
+
+fn record(content: u8, epoch: u8, body: &[u8]) -> Vec<u8> {
+    Writer::default().step(&[content, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, 1]).bytes(body).0
+}
+
+/// The bytes of a ClientHello from `start` to `end`.
+fn fragment(hello: &[u8], start: usize, end: usize) -> Vec<u8> {
+    let part = &hello[start..end];
+    let numbers = [1, 0, 0, hello.len() as u8, 0, 0, 0, 0, start as u8, 0, 0, part.len() as u8];
+    [&numbers[..], part].concat()
+}
+
+/// For the parsers that see what is in an RTP packet.
+fn payloads() {
+    let vp8_keyframe = [0x10, 0x50, 0x01, 0x00, 0x9d, 0x01, 0x2a, 0x00, 0x45, 0xd0, 0xc2, 0xff];
+    keep("vp8", "keyframe", &vp8_keyframe);
+    keep("vp8", "narrow", &[0x90, 0xc0, 0x05, 0x06, 0x01]);
+    keep("vp8", "wide", &[0xb0, 0xf0, 0x92, 0x34, 0x56, 0xa5, 0x01]);
+
+    let sizes = [0x38, 2, 128, 1, 104, 5, 0, 2, 208, 2, 0x04, 0x01, 0x28, 0x01, 0x02];
+    keep("vp9", "keyframe", &[&[0xaa, 0x92, 0x34, 0x10, 0x56][..], &sizes, &[0x82]].concat());
+    keep("vp9", "flexible", &[0xf5, 0x05, 0x43, 0x03, 0x05, 0x02, 0xff]);
+    keep("vp9", "bare", &[0x08, 0x82]);
+
+    keep("h264", "parameter-sets", &[0x78, 0, 3, 0x67, 0x42, 0xe0, 0, 2, 0x68, 0xce]);
+    keep("h264", "idr", &[0x65, 0x88, 0x84]);
+    keep("h264", "idr-fragment", &[0x7c, 0x85, 0x88, 0x84]);
+    keep("h264", "delta", &[0x41, 0x9a, 0x02]);
+
+    keep("h265", "parameter-sets", &[0x60, 1, 0, 3, 0x40, 1, 0x0c, 0, 3, 0x42, 1, 0x01, 0, 3, 0x44, 1, 0xc0]);
+    keep("h265", "idr", &[0x26, 1, 0xaf]);
+    keep("h265", "idr-fragment", &[0x62, 1, 0x93, 0xaf]);
+    keep("h265", "delta", &[0x02, 1, 0xd0]);
+
+    keep("av1", "sequence", &[0x18, 0x0a, 0x0b, 0x00]);
+    keep("av1", "continuation", &[0x90, 0x32, 0x0b]);
+
+    keep("red", "primary", &[0x6f, 3, 4]);
+    keep("red", "two-blocks", &[0xef, 0x0f, 0x00, 0x02, 0x6f, 1, 2, 3, 4, 5]);
+    keep("red", "eight-blocks", &[[0xef, 0x0f, 0, 1].repeat(7), vec![0x6f], vec![9; 10]].concat());
+}
+
+/// Streams of dependency descriptors, each behind its length.
+fn descriptors() {
+    let stream = |each: &[&[u8]]| -> Vec<u8> {
+        each.iter().flat_map(|bytes| [&[bytes.len() as u8], *bytes].concat()).collect()
+    };
+    // One layer, one chain: a keyframe, a frame upon it, one with a mask.
+    let one_layer = [0xc0, 0, 1, 0x80, 0, 0x3a, 0x41, 1, 0];
+    keep("descriptor", "one-layer", &stream(&[&one_layer, &[0xc1, 0, 2], &[0xc1, 0, 3, 0x44]]));
+    // Two spatial layers of two temporal ones, four targets, two chains, sizes; then a frame in which
+    // everything differs from its template.
+    let two_layers = [
+        0xfc, 0, 7, 0x87, 0x83, 0x18, 0x7a, 0xaa, 0xf1, 0x30, 0xa0, 0xa0, 0x14, 0xd1, 0x41, 0x38, 0x23, 4,
+        0x60, 8, 0x64, 0x22, 0x22, 0x26, 0x50, 0x13, 0xf0, 0x0b, 0x30, 0x27, 0xf0, 0x16, 0x70,
+    ];
+    let differs = [0xfc, 0, 9, 0x79, 0x8d, 0xa1, 8, 0x7f, 0xfe, 0x64, 0, 0];
+    keep("descriptor", "two-layers", &stream(&[&two_layers, &[0xfd, 0, 8], &differs]));
+    // 28 templates for 32 targets, all "required": as much as one descriptor can ask for.
+    let most = [&[0xc0, 0, 1, 0x80, 0x1f, 0, 0, 0, 0, 0, 0, 3][..], &[0xff; 224], &[0; 6]].concat();
+    keep("descriptor", "most-templates", &stream(&[&most]));
 }

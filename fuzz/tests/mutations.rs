@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use sluicegate_fuzz::script::Writer;
-use sluicegate_fuzz::{ingress, negotiation, rtcp};
+use sluicegate_fuzz::{ingress, negotiation, parsers, rtcp};
 
 /// Reads a number from the environment.
 fn number(name: &str, default: u64) -> u64 {
@@ -168,5 +168,25 @@ fn mutated_descriptions_break_nothing() {
         input.extend(&seeds[dice.roll(seeds.len())]);
         dice.mutate(&mut input);
         attempt("negotiation", &input, negotiation::run);
+    }
+}
+
+#[test]
+fn mutated_inputs_break_no_parser() {
+    let wanted = number("SLUICEGATE_FUZZ_ITERATIONS", 5_000);
+    for (name, parser) in parsers::ALL {
+        let (mut dice, seeds) =
+            (Dice(number("SLUICEGATE_FUZZ_SEED", 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1), seeds(name));
+        let mut taken = 0;
+        for _ in 0..wanted {
+            let mut input = seeds[dice.roll(seeds.len())].clone();
+            if dice.roll(4) == 0 {
+                input.extend(&seeds[dice.roll(seeds.len())]);
+            }
+            dice.mutate(&mut input);
+            taken += u64::from(attempt(name, &input, parser));
+        }
+        println!("{name} takes {taken} of {wanted}");
+        assert!(taken > wanted / 100, "{name} takes too few: {taken} of {wanted}");
     }
 }

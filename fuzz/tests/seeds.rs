@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sluicegate_fuzz::rtcp::Outcome;
 use sluicegate_fuzz::script::Writer;
-use sluicegate_fuzz::{ingress, negotiation, rtcp};
+use sluicegate_fuzz::{ingress, negotiation, parsers, rtcp};
 
 /// Inputs of one target, in the order of their names. None when there is no such directory.
 fn inputs(directory: &Path) -> Option<Vec<(PathBuf, Vec<u8>)>> {
@@ -54,6 +54,29 @@ fn seeds_of_ingress() {
 #[test]
 fn seeds_of_negotiation() {
     replay(seeds("negotiation"), negotiation::run);
+}
+
+#[test]
+fn seeds_of_parsers() {
+    for (name, parser) in parsers::ALL {
+        let seeds = seeds(name);
+        let taken = seeds.iter().filter(|(path, seed)| {
+            println!("{}", path.display());
+            parser(seed)
+        });
+        assert!(taken.count() > 0, "{name} takes none of its seeds");
+    }
+}
+
+/// Datagrams of each protocol through the parsers of all, for none may trust another to have looked.
+#[test]
+fn corpus_of_parsers() {
+    for protocol in ["dependency_descriptor", "stun", "dtls", "rtcp", "rtp"] {
+        for (name, parser) in parsers::ALL {
+            let taken = corpus(protocol).iter().filter(|(_, input)| parser(input)).count();
+            println!("{name} takes {taken} of {protocol}");
+        }
+    }
 }
 
 #[test]

@@ -229,3 +229,26 @@ impl TrackFilter {
             && self.exclude.as_deref().is_none_or(|not| not != publisher)
     }
 }
+
+/// How much of a track a subscriber gets at most: [`Peer::limit_layers`](crate::Peer::limit_layers).
+///
+/// Spatial layers count from the smallest picture, 0, whether they come as separate streams (simulcast) or in
+/// one (SVC); temporal layers from the slowest. What lies beyond what the publisher sends means all of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LayerLimit {
+    /// The largest picture to send.
+    pub spatial: u8,
+    /// The fastest.
+    pub temporal: u8,
+}
+
+impl LayerLimit {
+    /// Everything there is.
+    pub const NONE: LayerLimit = LayerLimit { spatial: u8::MAX, temporal: u8::MAX };
+}
+
+impl Default for LayerLimit {
+    fn default() -> Self {
+        LayerLimit::NONE
+    }
+}

@@ -66,17 +66,23 @@ impl DropReason {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum FilterReason {
+    /// A spatial layer that the subscriber does not receive now.
+    Spatial,
+    /// A temporal layer that the subscriber does not receive now.
+    Temporal,
     /// The subscriber waits for a keyframe, or takes no packets of this track now.
     Paused,
 }
 
 impl FilterReason {
     /// Every reason, in label order.
-    pub const ALL: [FilterReason; 1] = [FilterReason::Paused];
+    pub const ALL: [FilterReason; 3] = [FilterReason::Spatial, FilterReason::Temporal, FilterReason::Paused];
 
     /// The metric label.
     pub fn as_str(self) -> &'static str {
         match self {
+            FilterReason::Spatial => "spatial",
+            FilterReason::Temporal => "temporal",
             FilterReason::Paused => "paused",
         }
     }

@@ -45,6 +45,22 @@ pub enum PeerEvent {
         /// Why.
         reason: Rejection,
     },
+    /// This peer now gets another layer of a simulcast track.
+    LayerChanged {
+        /// The m-line on which it receives.
+        mid: String,
+        /// The layer.
+        layer: LayerInfo,
+    },
+    /// A track of the room cannot reach this peer: its client does not take the codec.
+    CodecMissing {
+        /// The m-line that carries nothing for that.
+        mid: String,
+        /// Whose track it is.
+        publisher: PeerInfo,
+        /// The codec, as SDP names it.
+        codec: String,
+    },
     /// The cap on what this peer publishes changed, or began or ceased to be enforced by dropping.
     CapChanged {
         /// The cap in force; `None` when there is none.
@@ -74,6 +90,15 @@ pub struct SlotInfo {
     pub kind: MediaKind,
     /// Whose media it carries; `None` while it is idle.
     pub publisher: Option<PeerInfo>,
+}
+
+/// One layer of a simulcast track.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerInfo {
+    /// The name its publisher gave it (`a=rid`, RFC 8851).
+    pub rid: String,
+    /// Width and height in pixels, once known.
+    pub size: Option<(u16, u16)>,
 }
 
 /// Another peer of the room.

@@ -42,6 +42,17 @@ impl fmt::Debug for PeerId {
     }
 }
 
+/// One run of packets that a slot can draw on: a layer of a track, since its publisher last began it anew.
+/// Sequence numbers mean something within a feed only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Feed {
+    pub track: TrackKey,
+    /// Position among the track's layers, in the order the publisher named them; 0 without simulcast.
+    pub layer: u8,
+    /// Counts the layer's beginnings, so that what waits for an old one is not taken for the new.
+    pub run: u16,
+}
+
 /// Audio or video: the media kinds an SFU forwards.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum MediaKind {
@@ -79,11 +90,11 @@ pub struct Pt(pub u8);
 ///
 /// A one-byte header extension carries 16 bytes, browsers use one to three, and some clients put a UUID here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Mid(Token<36>);
+pub struct Mid(Token<{ Mid::MAX }>);
 
 /// A simulcast layer's name (`a=rid`), RFC 8851 §10. Browsers' applications use one to three characters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Rid(Token<16>);
+pub struct Rid(Token<{ Rid::MAX }>);
 
 /// A short tag as SDP and RTP header extensions carry it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

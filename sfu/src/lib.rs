@@ -52,6 +52,7 @@
 )]
 
 mod config;
+mod congestion;
 mod counters;
 mod drop;
 mod engine;
@@ -83,6 +84,11 @@ pub mod sans_io {
     pub use crate::session::feedback::Feedback;
     pub use crate::session::srtp::{Inbound, KeyMaterial, MasterKey, Outbound, Profile};
     pub use crate::wire::rtcp::{Counts, gate, scan};
+
+    /// The parsers, as they are.
+    pub mod wire {
+        pub use crate::wire::{av1, demux, descriptor, dtls, h264, h265, red, rtcp, rtp, stun, vp8, vp9};
+    }
 }
 
 #[cfg(feature = "shell")]
@@ -98,10 +104,10 @@ pub mod axum;
 #[cfg_attr(docsrs, doc(cfg(feature = "webrtc")))]
 pub mod webrtc;
 
-pub use config::{Announce, Config, Limits, PeerConfig, Subscribe, TrackFilter};
+pub use config::{Announce, Config, LayerLimit, Limits, PeerConfig, Subscribe, TrackFilter};
 pub use drop::{DropReason, FilterReason};
 pub use error::{AnswerError, JoinError, NegotiateError, OfferError, RoomError, StartError};
-pub use event::{CapCause, LeaveReason, PeerEvent, PeerInfo, Rejection, SlotInfo};
+pub use event::{CapCause, LayerInfo, LeaveReason, PeerEvent, PeerInfo, Rejection, SlotInfo};
 pub use ids::{MediaKind, Mid, PeerId};
 pub use units::{Bitrate, BitrateError};
 

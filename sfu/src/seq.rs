@@ -28,6 +28,13 @@ impl SeqUnwrapper {
         highest.saturating_add_signed(i64::from(distance))
     }
 
+    /// Takes a number that is known in full: an SRTP index, whose rollover counter has authenticated.
+    pub fn take(&mut self, index: u64) -> u64 {
+        let extended = Self::FIRST_CYCLE + index;
+        self.highest = Some(self.highest.map_or(extended, |highest| highest.max(extended)));
+        extended
+    }
+
     /// The highest number seen.
     #[cfg(test)]
     pub fn highest(&self) -> Option<u64> {

@@ -61,6 +61,11 @@ impl Demo {
         format!("http://{HTTP}/?room={room}&name={name}&test=0")
     }
 
+    /// As [`seat`](Self::seat), with more settings for the page: `&codec=AV1`.
+    pub fn seat_with(&self, room: &str, name: &str, settings: &str) -> String {
+        format!("{}{settings}", self.seat(room, name))
+    }
+
     /// The same page, joining by itself.
     pub fn seat(&self, room: &str, name: &str) -> String {
         format!("{}&autojoin=1", self.door(room, name))

@@ -21,7 +21,7 @@ impl Example {
     /// Builds the examples if need be, starts this one, and waits until it listens.
     pub fn start(name: &str, args: &[&str]) -> io::Result<Example> {
         static BUILT: OnceLock<()> = OnceLock::new();
-        BUILT.get_or_init(|| build(&["demo", "minimal", "mount_axum"]));
+        BUILT.get_or_init(|| build(&["bot", "demo", "minimal", "mount_axum"]));
         let mut child = Command::new(binary(name)).args(args).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().expect("its output is piped");
         let (found, address) = mpsc::channel();

@@ -1,5 +1,6 @@
 //! The simulated world, and the real one: sockets, stock browsers, and the examples as programs.
 
+pub mod bombs;
 pub mod browser;
 pub mod demo;
 pub mod example;

@@ -63,6 +63,7 @@ class Call {
       streams: [this.source.stream],
       sendEncodings: videoEncodings(),
     }).sender;
+    preferCodec(pc.getTransceivers().at(-1), query.get("codec"));
     if (!this.source.camOn) this.videoSender.replaceTrack(null);
     pc.onnegotiationneeded = () => current() && this.joined && this.enqueue(() => this.negotiate());
     pc.onconnectionstatechange = () => current() && this.onConnectionState();
@@ -213,6 +214,9 @@ class Call {
       case "cap":
         this.self.setCap(message.bps);
         break;
+      case "codec-missing":
+        this.tiles.ensure(message.publisher.peer, message.publisher.name).note(`sends ${message.codec}, which this browser cannot play`);
+        break;
       case "unreachable":
         showUnreachable(message.announced);
         break;
@@ -338,14 +342,27 @@ class Call {
   }
 }
 
-// `?simulcast=1` sends three sizes, and the SFU gives each viewer the one that fits.
+// Three sizes, of which the SFU gives each viewer the one that fits; `?simulcast=0` sends one, and
+// `?svc=L3T3_KEY` sends them in one stream, with VP9 or AV1.
 function videoEncodings() {
-  if (query.get("simulcast") !== "1") return [{}];
+  const svc = query.get("svc");
+  if (svc) return [{ scalabilityMode: svc }];
+  if (query.get("simulcast") === "0") return [{}];
   return [
     { rid: "q", scaleResolutionDownBy: 4 },
     { rid: "h", scaleResolutionDownBy: 2 },
     { rid: "f" },
   ];
+}
+
+// `?codec=AV1` sends the picture in that codec, where the browser can.
+function preferCodec(transceiver, name) {
+  if (!name) return;
+  const codecs = RTCRtpSender.getCapabilities("video").codecs;
+  const isIt = ({ mimeType }) => mimeType.toLowerCase() === `video/${name.toLowerCase()}`;
+  const wanted = codecs.filter(isIt);
+  const repairs = codecs.filter(({ mimeType }) => mimeType === "video/rtx");
+  if (wanted.length > 0) transceiver.setCodecPreferences([...wanted, ...repairs]);
 }
 
 /* ---- The page around it ---- */

@@ -44,6 +44,7 @@ class Tile {
   }
 
   setPicture(shown) {
+    if (shown) this.note("");
     this.element.dataset.picture = shown ? "shown" : "none";
   }
 
@@ -54,6 +55,11 @@ class Tile {
     lossText.dataset.high = loss > 0.02 ? "yes" : "no";
     sizeText.textContent = size ?? "";
     Object.assign(this.element.dataset, { bitrate: Math.round(bitrate ?? 0), loss: (loss ?? 0).toFixed(4) });
+  }
+
+  // Why there is no picture.
+  note(words) {
+    this.element.querySelector(".note").textContent = words;
   }
 
   // The most the engine lets this peer send.

@@ -9,7 +9,8 @@ use crate::counters::{Counters, Stage, Transmission};
 use crate::drop::DropReason;
 use crate::ids::{MediaKind, PeerKey};
 use crate::path::Path;
-use crate::session::{Queued, Session};
+use crate::session::slot::Piece;
+use crate::session::{Purpose, Queued, Session};
 
 /// One send: datagrams of `segment` bytes back to back, the last of which may be shorter.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +84,7 @@ struct Tally {
 
 impl Tally {
     fn add(&mut self, kind: MediaKind, queued: &Queued, len: usize, arrived: Instant) {
-        if queued.repair {
+        if queued.purpose == Purpose::Repair {
             self.repairs += 1;
             self.repair_bytes += len as u64;
             return;
@@ -187,16 +188,31 @@ impl Engine {
         let router = &rooms[session.room].router;
         while let Some(queued) = session.queue.pop_front() {
             let kind = session.slots.get(usize::from(queued.slot)).map_or(MediaKind::Video, |slot| slot.kind);
-            let bound = session.slots.get(usize::from(queued.slot)).and_then(|slot| slot.source());
-            if bound.is_none_or(|source| source.track != queued.track) {
+            let slot = session.slots.get_mut(usize::from(queued.slot));
+            let bound = slot.as_ref().and_then(|slot| slot.source());
+            if queued.purpose == Purpose::First
+                && bound.is_none_or(|source| source.track != queued.feed.track)
+            {
                 // The slot carries something else by now.
                 unsent(counters, kind, &queued, DropReason::Expired);
                 continue;
             }
-            let stored = router.tracks.get(queued.track).and_then(|track| track.history.get(queued.seq));
-            let Some(stored) = stored else {
+            if queued.purpose == Purpose::Skip {
+                slot.into_iter().for_each(|slot| slot.skip(queued.feed, queued.seq));
+                continue;
+            }
+            let layer = router.tracks.get(queued.feed.track).and_then(|track| track.layer(queued.feed));
+            let stored = layer.and_then(|layer| Some((layer, layer.history.get(queued.seq)?)));
+            let Some((layer, stored)) = stored else {
                 unsent(counters, kind, &queued, DropReason::Expired);
                 continue;
+            };
+            let piece = Piece {
+                feed: queued.feed,
+                stored,
+                report: layer.report.as_ref(),
+                structure: layer.structure.as_deref(),
+                passes: queued.passes,
             };
             if slab.run.end + MAX_PACKET > SLAB && !slab.send_run(now, path, outlet, counters) {
                 session.queue.push_front(queued);
@@ -204,7 +220,7 @@ impl Engine {
             }
             let at = slab.run.end;
             let out = &mut slab.bytes[at..at + MAX_PACKET];
-            let len = match session.write_packet(now, &queued, &stored, out) {
+            let len = match session.write_packet(now, &queued, &piece, out) {
                 Ok(len) => len,
                 Err(reason) => {
                     unsent(counters, kind, &queued, reason);
@@ -271,9 +287,9 @@ impl Slab {
     }
 }
 
-/// Books a packet that could not be written. A repair that is not made was never owed.
+/// Books a packet that could not be written. A repair that is not made was never owed, nor is what is left out.
 fn unsent(counters: &mut Counters, kind: MediaKind, queued: &Queued, reason: DropReason) {
-    if !queued.repair {
+    if queued.purpose == Purpose::First {
         counters.unqueued(kind, 1);
         counters.dropped_out(kind.into(), reason, 1);
     }

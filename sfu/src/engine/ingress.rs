@@ -8,15 +8,16 @@ use super::{Engine, Serving};
 use crate::counters::{
     DropKind, DtlsOutcome, IceOutcome, JoinOutcome, Relay, RequestOutcome, SrtpProfile, Stage,
 };
-use crate::drop::{DropReason, FilterReason};
+use crate::drop::DropReason;
 use crate::event::{CapCause, LeaveReason, PeerEvent};
-use crate::ids::{MediaKind, PeerKey, TrackKey};
+use crate::ids::{MediaKind, PeerKey, Ssrc, TrackKey};
 use crate::media::keyframe::Want;
 use crate::path::Path;
+use crate::router::selection::Verdict;
 use crate::session::dtls::{DtlsEvent, DtlsFailure};
 use crate::session::srtp::Profile;
 use crate::session::uplinks::{Outcome, Received};
-use crate::session::{Heard, Queued};
+use crate::session::{Heard, Purpose, Queued};
 use crate::wire::demux::{Protocol, protocol_of};
 use crate::wire::rtp::RtpHeader;
 use crate::wire::stun;
@@ -80,6 +81,9 @@ impl Engine {
                 session.push_control(path, BytesMut::from(&checked.response[..]));
                 let since_join = now.saturating_duration_since(session.joined_at);
                 session.checked_at.get_or_insert(now);
+                if checked.renewed {
+                    self.book.retain_ufrags(key, |ufrag| session.ice.answers_to(ufrag));
+                }
                 if let Some(evicted) = checked.evicted {
                     self.book.remove_path(&evicted, key);
                 }
@@ -98,6 +102,9 @@ impl Engine {
     }
 
     fn handle_dtls(&mut self, now: Instant, key: PeerKey, datagram: &[u8]) {
+        if !std::mem::replace(&mut self.sessions[key].expected, true) {
+            self.expect(now, key);
+        }
         if let Err(reason) = self.sessions[key].handle_dtls(now, datagram) {
             self.counters.dropped_in(DropKind::Other, reason);
         }
@@ -162,18 +169,21 @@ impl Engine {
         for message in heard {
             match message {
                 Heard::KeyframeWanted { slot } => self.want_keyframe(now, key, slot),
-                Heard::SenderReport { mid } => {
-                    let session = &mut self.sessions[key];
-                    let Some(uplink) = session.uplinks.get(mid) else { continue };
-                    let (track, ssrc) = (uplink.track, session.uplinks.active_ssrc(mid));
-                    let report = ssrc
-                        .and_then(|ssrc| session.uplinks.receiver_mut(ssrc))
-                        .and_then(|(receiver, _)| receiver.sender_report());
-                    if let Some(track) = self.rooms[session.room].router.tracks.get_mut(track) {
-                        track.report = report.or(track.report);
-                    }
-                }
+                Heard::SenderReport { ssrc } => self.note_report(key, ssrc),
             }
+        }
+        self.share_downlink(now, key);
+    }
+
+    /// A publisher told its clock: its subscribers' timestamps and reports follow it.
+    fn note_report(&mut self, key: PeerKey, ssrc: Ssrc) {
+        let session = &mut self.sessions[key];
+        let Some((uplink, layer)) = session.uplinks.fed_by(ssrc) else { return };
+        let (track, layer) = (uplink.track, usize::from(layer));
+        let report = session.uplinks.receiver_mut(ssrc).and_then(|(receiver, _)| receiver.sender_report());
+        let track = self.rooms[session.room].router.tracks.get_mut(track);
+        if let Some(layer) = track.and_then(|track| track.layers.get_mut(layer)) {
+            layer.report = report.or(layer.report);
         }
     }
 
@@ -184,7 +194,11 @@ impl Engine {
         let live = session.slots.get(slot).filter(|slot| slot.live);
         let Some(source) = live.and_then(|slot| slot.source()) else { return };
         let Some(track) = self.rooms[room].router.tracks.get_mut(source.track) else { return };
-        self.counters.keyframe_request(match track.keyframes.want() {
+        let Some(subscription) = track.subscription_mut(key, slot as u16) else { return };
+        let selection = &subscription.selection;
+        let layer = selection.current().unwrap_or(selection.target());
+        let Some(layer) = track.layers.get_mut(usize::from(layer)) else { return };
+        self.counters.keyframe_request(match layer.keyframes.want() {
             Want::Fresh => RequestOutcome::Forwarded,
             Want::Merged => RequestOutcome::Merged,
         });
@@ -213,14 +227,15 @@ impl Engine {
         match received {
             Err((kind, reason)) => self.counters.dropped_in(kind, reason),
             Ok(Outcome::Nothing) => {}
-            Ok(Outcome::Skip { track, seq }) => self.skip(key, track, seq),
+            Ok(Outcome::Skip { track, layer, seq }) => self.skip(key, track, layer, seq),
             Ok(Outcome::Forward(received)) => {
                 if !self.sessions[key].flowing {
                     self.note_flow(now, key);
                 }
                 if received.restarted {
-                    self.restart_track(now, key, &header, &received);
+                    self.restart_layer(now, key, &header, &received);
                 }
+                self.follow_codec(now, key, &received);
                 self.forward(now, key, &received, &datagram[received.payload.clone()]);
                 if received.torn && received.kind == MediaKind::Video {
                     self.mend(now, key, &received);
@@ -233,21 +248,24 @@ impl Engine {
     fn mend(&mut self, now: Instant, publisher: PeerKey, received: &Received) {
         let room = self.sessions[publisher].room;
         let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) else { return };
-        if !received.meta.keyframe && !track.subscriptions().is_empty() {
-            track.keyframes.want();
+        let watched = track.is_watched(received.layer);
+        let layer = &mut track.layers[usize::from(received.layer)];
+        if !received.meta.picture.keyframe && watched {
+            layer.keyframes.want();
             self.poll_keyframes(now, room);
         }
     }
 
     /// The publisher spent a sequence number on padding: its subscribers' numbers close up.
-    fn skip(&mut self, publisher: PeerKey, track: TrackKey, seq: u64) {
-        let room = self.sessions[publisher].room;
-        let Some(track) = self.rooms[room].router.tracks.get(track) else { return };
-        for subscription in track.subscriptions() {
-            if let Some(subscriber) = self.sessions.get_mut(subscription.peer)
-                && let Some(slot) = subscriber.slots.get_mut(usize::from(subscription.slot))
-            {
-                slot.skip(seq);
+    fn skip(&mut self, publisher: PeerKey, key: TrackKey, layer: u8, seq: u64) {
+        let Engine { sessions, rooms, config, .. } = self;
+        let Some(track) = rooms[sessions[publisher].room].router.tracks.get(key) else { return };
+        let Some(feed) = track.feed(key, layer) else { return };
+        let takers = track.subscriptions().iter().filter(|other| other.selection.current() == Some(layer));
+        for subscription in takers {
+            if let Some(subscriber) = sessions.get_mut(subscription.peer) {
+                let queued = Queued::new(subscription.slot, feed, seq, Purpose::Skip);
+                subscriber.enqueue(queued, config.limits.queue);
             }
         }
     }
@@ -259,71 +277,83 @@ impl Engine {
         }
     }
 
-    /// Files a packet with its track and queues it for every subscriber.
+    /// Files a packet with its layer and queues it for every subscriber who gets that layer.
     fn forward(&mut self, now: Instant, publisher: PeerKey, received: &Received, payload: &[u8]) {
         let Engine { sessions, rooms, counters, dirty, config, .. } = self;
         let session = &sessions[publisher];
         let room = session.room;
         let Some(track) = rooms[room].router.tracks.get_mut(received.track) else { return };
-        let kind = received.kind;
-        if !track.file(received.meta, session.uplinks.carried.as_bytes(), payload) {
+        let (kind, index, meta) = (received.kind, received.layer, &received.meta);
+        let Some(feed) = track.feed(received.track, index) else { return };
+        let layer = &mut track.layers[usize::from(index)];
+        if !layer.file(*meta, session.uplinks.carried.as_bytes(), payload) {
             return;
         }
-        if received.meta.keyframe
-            && let Some(latency) = track.keyframes.on_keyframe(now)
+        layer.size = received.size.or(layer.size);
+        if received.structure.is_some() {
+            layer.structure.clone_from(&received.structure);
+        }
+        let picture = layer.unveil(meta);
+        if picture.keyframe
+            && let Some(latency) = layer.keyframes.on_keyframe(now)
         {
             counters.keyframe_latency(latency);
         }
-        let copies = track.subscriptions().len();
+        let mut switched = false;
         let mut waiting = false;
-        counters.fanout(kind, copies);
-        for subscription in track.subscriptions() {
+        counters.fanout(kind, track.subscriptions().len());
+        for subscription in track.subscriptions_mut() {
             let Some(subscriber) = sessions.get_mut(subscription.peer) else { continue };
-            let Some(slot) = subscriber.slots.get_mut(usize::from(subscription.slot)) else { continue };
-            if !slot.admits(&received.meta) {
-                counters.filtered(kind, FilterReason::Paused);
-                continue;
-            }
-            let queued = Queued {
-                slot: subscription.slot,
-                track: received.track,
-                seq: received.meta.seq,
-                repair: false,
+            let verdict = subscription.selection.judge(index, &picture);
+            let (purpose, reason) = match verdict {
+                Verdict::Elsewhere(reason) => {
+                    counters.filtered(kind, reason);
+                    continue;
+                }
+                Verdict::LeftOut(reason) => (Purpose::Skip, Some(reason)),
+                Verdict::Forward | Verdict::Start => (Purpose::First, None),
             };
-            if subscriber.enqueue(queued, config.limits.queue) {
+            switched |= verdict == Verdict::Start;
+            let passes = subscription.selection.passes();
+            let queued = Queued {
+                passes: (passes.spatial, passes.temporal),
+                ..Queued::new(subscription.slot, feed, meta.seq, purpose)
+            };
+            let fits = subscriber.enqueue(queued, config.limits.queue);
+            if let Some(reason) = reason {
+                counters.filtered(kind, reason);
+            } else if fits {
                 counters.queued(kind);
                 super::flush::mark_dirty(dirty, subscriber, subscription.peer);
             } else {
                 counters.dropped_out(kind.into(), DropReason::QueueFull, 1);
-                subscriber.slots[usize::from(subscription.slot)].lost();
+                subscription.selection.wait(kind);
                 waiting |= kind == MediaKind::Video;
             }
         }
         if waiting {
-            track.keyframes.want();
+            track.layers[usize::from(index)].keyframes.want();
             self.poll_keyframes(now, room);
         }
+        if switched {
+            self.tell_layers(room, received.track);
+        }
+        self.review(now, room, received.track);
     }
 
     /// The publisher replaced a stream: its numbers start anew, and so do its subscribers' segments.
-    fn restart_track(&mut self, now: Instant, publisher: PeerKey, header: &RtpHeader, received: &Received) {
+    fn restart_layer(&mut self, now: Instant, publisher: PeerKey, header: &RtpHeader, received: &Received) {
         let session = &mut self.sessions[publisher];
         session.bind_received(header.ssrc, received.kind);
         // A cap can be told only about streams that exist.
         session.cap.announce(now);
         let room = session.room;
         let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) else { return };
-        track.restart();
-        for subscription in track.subscriptions() {
-            if let Some(subscriber) = self.sessions.get_mut(subscription.peer)
-                && let Some(slot) = subscriber.slots.get_mut(usize::from(subscription.slot))
-            {
-                slot.restart();
-            }
-        }
-        let decodable = received.kind == MediaKind::Audio || received.meta.keyframe;
-        if !decodable && !track.subscriptions().is_empty() {
-            track.keyframes.want();
+        let watched = track.is_watched(received.layer);
+        track.restart(received.layer);
+        let decodable = received.kind == MediaKind::Audio || received.meta.picture.keyframe;
+        if !decodable && watched {
+            track.layers[usize::from(received.layer)].keyframes.want();
             self.poll_keyframes(now, room);
         }
         self.reschedule(publisher);

@@ -7,6 +7,7 @@
 pub mod book;
 mod flush;
 mod ingress;
+mod layers;
 mod subscribe;
 mod timers;
 
@@ -19,12 +20,12 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::BytesMut;
 use slotmap::SlotMap;
 
-use crate::config::{Limits, PeerConfig};
+use crate::config::{LayerLimit, Limits, PeerConfig};
 use crate::counters::{Counters, EndReason, IceOutcome, JoinOutcome, PanicScope, Relay};
 use crate::drop::DropReason;
 use crate::error::{JoinError, NegotiateError};
 use crate::event::{CapCause, LeaveReason, PeerEvent, PeerInfo};
-use crate::ids::{PeerId, PeerKey, RoomKey, Ssrc};
+use crate::ids::{Mid, PeerId, PeerKey, RoomKey, Ssrc};
 use crate::path::Path;
 use crate::router::{Publication, Router};
 use crate::session::dtls::{Dtls, Fingerprint, Identity};
@@ -234,7 +235,7 @@ impl Engine {
             }
         };
         if let Some(credentials) = restart {
-            self.restart_ice(key, credentials);
+            self.restart_ice_of(key, credentials);
         }
         let session = &mut self.sessions[key];
         if let Some(remote) = session.negotiation.remote() {
@@ -248,7 +249,11 @@ impl Engine {
     pub fn answer(&mut self, now: Instant, peer: PeerId, sdp: &str) -> Result<(), NegotiateError> {
         let key = self.live(peer).ok_or(NegotiateError::Gone)?;
         self.serve(key, |engine| {
-            engine.sessions[key].negotiation.handle_answer(sdp)?;
+            let session = &mut engine.sessions[key];
+            session.negotiation.handle_answer(sdp)?;
+            if let Some(remote) = session.negotiation.remote() {
+                session.ice.set_remote(&remote.ufrag);
+            }
             engine.sync_and_resubscribe(now, key);
             Ok(())
         })
@@ -262,6 +267,32 @@ impl Engine {
             false => self.resubscribe_peer(now, room, key),
         }
         self.reschedule(key);
+    }
+
+    /// Asks the client for new ICE credentials and gives it ours: its next answer brings the restart about
+    /// (RFC 8445 §9). The paths in use serve until new ones validate. False: the peer is not there.
+    pub fn restart_ice(&mut self, now: Instant, peer: PeerId) -> bool {
+        let Some(key) = self.live(peer) else { return false };
+        self.serve(key, |engine| {
+            engine.sessions[key].restart_wanted = true;
+            let room = engine.sessions[key].room;
+            engine.resubscribe_peer(now, room, key);
+        });
+        true
+    }
+
+    /// Renews our ICE credentials, if that is wanted and no offer is on its way: the next offer tells them.
+    fn renew_credentials(&mut self, key: PeerKey) {
+        let session = &self.sessions[key];
+        if !session.restart_wanted || session.negotiation.is_pending() {
+            return;
+        }
+        let credentials = self.fresh_credentials();
+        let local = self.local_description(&credentials);
+        let session = &mut self.sessions[key];
+        session.restart_wanted = false;
+        session.negotiation.set_local(local);
+        self.restart_ice_of(key, credentials);
     }
 
     /// Does something for a peer; should it panic, the peer pays.
@@ -285,13 +316,24 @@ impl Engine {
 
     /// Caps what the peer publishes, all its tracks together. `None` lifts the cap.
     pub fn set_publish_cap(&mut self, now: Instant, peer: PeerId, cap: Option<Bitrate>) {
-        if let Some(key) = self.live(peer) {
-            let session = &mut self.sessions[key];
+        let Some(key) = self.live(peer) else { return };
+        self.serve(key, |engine| {
+            let session = &mut engine.sessions[key];
             session.cap.set(now, cap);
             session.uplinks.policer.set_cap(cap);
-            self.emit(key, PeerEvent::CapChanged { cap, cause: CapCause::Host });
-            self.reschedule(key);
-        }
+            engine.emit(key, PeerEvent::CapChanged { cap, cause: CapCause::Host });
+            engine.reschedule(key);
+        });
+    }
+
+    /// Limits what the peer gets of the track on its m-line `mid`. False: it has no such m-line to receive on.
+    pub fn limit_layers(&mut self, now: Instant, peer: PeerId, mid: &str, limit: LayerLimit) -> bool {
+        let Some(key) = self.live(peer) else { return false };
+        let slot = Mid::new(mid).and_then(|mid| self.sessions[key].slot_index(mid));
+        slot.is_some_and(|slot| {
+            self.serve(key, |engine| engine.limit_slot(now, key, slot, limit));
+            true
+        })
     }
 
     /// Lets a peer go, with a goodbye on its path.
@@ -373,6 +415,7 @@ impl Engine {
         if !self.serve_dtls(now, key) {
             return;
         }
+        self.share_downlink(now, key);
         let reports = self.sender_reports(now, key);
         let session = &mut self.sessions[key];
         session.send_due_rtcp(now, &mut self.counters, reports);
@@ -387,8 +430,9 @@ impl Engine {
         }
         let router = &self.rooms[session.room].router;
         let reports = session.slots.iter().filter(|slot| slot.live).filter_map(|slot| {
-            let track = router.tracks.get(slot.source()?.track)?;
-            slot.sender_report(now, track.report.as_ref()?)
+            let feed = slot.feed()?;
+            let layer = router.tracks.get(feed.track)?.layer(feed)?;
+            slot.sender_report(now, feed, layer.report.as_ref()?)
         });
         let mut packets: Vec<Rtcp> = Vec::new();
         for report in reports {
@@ -406,14 +450,18 @@ impl Engine {
         let mut next: Option<Instant> = None;
         for track in room.router.tracks.values_mut() {
             let Publication { publisher, mid, .. } = track.publication;
-            // A publisher that does not send yet is asked when it does; until then nothing is due.
-            let sends = |session: &&mut Box<Session>| session.uplinks.active_ssrc(mid).is_some();
-            let Some(session) = sessions.get_mut(publisher).filter(sends) else { continue };
-            if track.keyframes.poll(now, PUBLISHER_RTT) {
-                session.request_keyframe(now, mid, counters);
-                flush::mark_dirty(dirty, session, publisher);
+            let Some(session) = sessions.get_mut(publisher) else { continue };
+            for (index, layer) in (0..).zip(&mut track.layers) {
+                // What is not sent yet is asked for when it is; until then nothing is due.
+                if session.uplinks.active_ssrc(mid, index).is_none() {
+                    continue;
+                }
+                if layer.keyframes.poll(now, PUBLISHER_RTT) {
+                    session.request_keyframe(now, mid, index, counters);
+                    flush::mark_dirty(dirty, session, publisher);
+                }
+                next = [next, layer.keyframes.poll_timeout(now, PUBLISHER_RTT)].into_iter().flatten().min();
             }
-            next = [next, track.keyframes.poll_timeout(now, PUBLISHER_RTT)].into_iter().flatten().min();
         }
         timers.schedule(Due::Room(key), &mut room.scheduled, next);
     }
@@ -575,9 +623,9 @@ impl Engine {
         }
     }
 
-    /// The client's offer restarted ICE (RFC 8445 §9), and our answer told it these credentials. The paths
-    /// in use serve until the client's new ones validate.
-    fn restart_ice(&mut self, key: PeerKey, credentials: Credentials) {
+    /// ICE restarts (RFC 8445 §9), and our description tells the client these credentials. The paths in use serve
+    /// until the client's new ones validate.
+    fn restart_ice_of(&mut self, key: PeerKey, credentials: Credentials) {
         self.book.add_ufrag(&credentials.ufrag, key);
         let session = &mut self.sessions[key];
         session.ice.restart(credentials);

@@ -4,13 +4,15 @@ use std::time::Instant;
 
 use super::{Engine, flush};
 use crate::config::Subscribe;
+use crate::drop::FilterReason;
 use crate::event::{PeerEvent, PeerInfo, Rejection, SlotInfo};
 use crate::ids::{MediaKind, Mid, PeerKey, RoomKey, TrackKey};
 use crate::media::codec::Codec;
-use crate::router::{Publication, Subscription};
+use crate::router::Publication;
+use crate::router::selection::Verdict;
 use crate::session::negotiate::Origin;
 use crate::session::slot::Source;
-use crate::session::{Queued, Session};
+use crate::session::{Purpose, Queued, Session};
 
 /// A track one peer may want.
 #[derive(Clone, Copy)]
@@ -72,7 +74,7 @@ impl Engine {
             changed = true;
             let publication =
                 Publication { publisher: key, mid: uplink.mid, kind: uplink.kind, codec: binding.codec };
-            let track = self.rooms[session.room].router.publish(publication);
+            let track = self.rooms[session.room].router.publish(publication, &uplink.rids);
             self.counters.gauges.publishers += u64::from(session.uplinks.iter().next().is_none());
             session.uplinks.add(uplink, track);
             self.counters.gauges.published(uplink.kind, 1);
@@ -125,6 +127,7 @@ impl Engine {
         if self.bindings(key) != before {
             self.tell_slots(key);
         }
+        self.renew_credentials(key);
         if let Some(sdp) = self.sessions[key].negotiation.create_offer() {
             self.emit(key, PeerEvent::Offer { sdp });
         }
@@ -250,6 +253,7 @@ impl Engine {
                 (true, false) => self.detach(key, index),
                 _ => {}
             }
+            self.tell_missing_codec(key, index);
         }
     }
 
@@ -259,7 +263,7 @@ impl Engine {
         let slot = &mut session.slots[index];
         let Some(source) = slot.source() else { return };
         let Some(track) = self.rooms[room].router.tracks.get_mut(source.track) else { return };
-        track.subscribe(Subscription { peer: key, slot: index as u16 });
+        track.subscribe(now, key, index as u16, slot.limit);
         slot.restart();
         let kind = slot.kind;
         self.set_live(key, index, true);
@@ -268,30 +272,48 @@ impl Engine {
         }
     }
 
-    /// Starts a subscriber from the ring, if a keyframe has just passed. False: it must wait for the next.
+    /// Starts a subscriber from a ring, if a keyframe has just passed: of the layer it is to have, or of a smaller
+    /// one to begin with. False: it must wait for the next.
     fn serve_head(&mut self, now: Instant, key: PeerKey, index: usize) -> bool {
         let Engine { sessions, rooms, counters, dirty, config, .. } = self;
         let session = &mut sessions[key];
+        let room = session.room;
         let Some(source) = session.slots[index].source() else { return false };
-        let Some(track) = rooms[session.room].router.tracks.get(source.track) else { return false };
-        let Some(head) = track.head(now) else { return false };
+        let Some(track) = rooms[room].router.tracks.get_mut(source.track) else { return false };
+        let slot = index as u16;
+        let Some((layer, head)) = track.head(now, key, slot) else { return false };
         let packets = head.clone().count();
         if session.queue.len() + packets > config.limits.queue {
             return false;
         }
+        let Some(feed) = track.feed(source.track, layer) else { return false };
         for seq in head {
-            if let Some(stored) = track.history.get(seq) {
-                session.slots[index].admits(stored.meta);
+            let picture = track.layers[usize::from(layer)].history.get(seq).map(|stored| stored.meta.picture);
+            let subscription = track.subscription_mut(key, slot);
+            let Some((picture, subscription)) = picture.zip(subscription) else { continue };
+            let purpose = match subscription.selection.judge(layer, &picture) {
+                Verdict::Forward | Verdict::Start => Purpose::First,
+                Verdict::LeftOut(_) => Purpose::Skip,
+                // Parameter sets before the packet that was taken for the start.
+                Verdict::Elsewhere(_) => Purpose::First,
+            };
+            let passes = subscription.selection.passes();
+            let passes = (passes.spatial, passes.temporal);
+            session.queue.push_back(Queued { passes, ..Queued::new(slot, feed, seq, purpose) });
+            match purpose {
+                Purpose::First => counters.queued(MediaKind::Video),
+                _ => counters.filtered(MediaKind::Video, FilterReason::Temporal),
             }
-            session.queue.push_back(Queued { slot: index as u16, track: source.track, seq, repair: false });
-            counters.queued(MediaKind::Video);
         }
         counters.fanout(MediaKind::Video, packets);
         flush::mark_dirty(dirty, session, key);
-        true
+        let arrived = track.subscriptions().iter().find(|other| other.peer == key && other.slot == slot);
+        let arrived = arrived.is_some_and(|other| other.selection.target() == layer);
+        self.tell_layers(room, source.track);
+        arrived
     }
 
-    fn detach(&mut self, key: PeerKey, index: usize) {
+    pub(super) fn detach(&mut self, key: PeerKey, index: usize) {
         if !self.set_live(key, index, false) {
             return;
         }
@@ -300,7 +322,7 @@ impl Engine {
         if let Some(source) = slot.source()
             && let Some(track) = self.rooms[room].router.tracks.get_mut(source.track)
         {
-            track.unsubscribe(Subscription { peer: key, slot: index as u16 });
+            track.unsubscribe(key, index as u16);
         }
     }
 

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::wire::vp8::Vp8Descriptor;
+use super::codec::Codec;
+use super::picture::Picture;
 
 /// A ring of recent packets, found by sequence number.
 ///
@@ -36,10 +37,10 @@ pub struct PacketMeta {
     pub timestamp: u32,
     /// The RTP marker bit.
     pub marker: bool,
-    /// The first packet of a keyframe.
-    pub keyframe: bool,
-    /// The VP8 payload descriptor, where the codec is VP8.
-    pub vp8: Option<Vp8Descriptor>,
+    /// What the payload is.
+    pub codec: Codec,
+    /// Its place in the picture.
+    pub picture: Picture,
     /// When it came, in its first copy.
     pub arrived: Instant,
 }
@@ -235,7 +236,8 @@ mod tests {
     use crate::testing::at;
 
     fn meta(seq: u64) -> PacketMeta {
-        PacketMeta { seq, timestamp: seq as u32, marker: false, keyframe: false, vp8: None, arrived: at(seq) }
+        let (codec, picture) = (Codec::Vp8, Picture::OPAQUE);
+        PacketMeta { seq, timestamp: seq as u32, marker: false, codec, picture, arrived: at(seq) }
     }
 
     fn push(history: &mut History, seq: u64, len: usize) -> bool {

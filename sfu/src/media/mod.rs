@@ -6,6 +6,7 @@ pub mod codec;
 pub mod history;
 pub mod keyframe;
 pub mod nack;
+pub mod picture;
 pub mod receive;
 pub mod resend;
 pub mod rewrite;

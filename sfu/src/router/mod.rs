@@ -3,12 +3,15 @@
 //! The router decides end to end and knows no addresses, keys or clocks of a connection; those are the
 //! session's. It names peers by key only.
 
+pub mod allocate;
+pub mod layer;
+pub mod selection;
 pub mod track;
 
 use slotmap::SlotMap;
 
-use crate::ids::{PeerKey, TrackKey};
-pub use track::{Publication, Subscription, Track};
+use crate::ids::{PeerKey, Rid, TrackKey};
+pub use track::{Publication, Track};
 
 /// A room on this worker.
 pub struct Router {
@@ -37,8 +40,9 @@ impl Router {
         }
     }
 
-    pub fn publish(&mut self, publication: Publication) -> TrackKey {
-        let key = self.tracks.insert(Track::new(publication));
+    /// `rids` name its simulcast layers, if it has any.
+    pub fn publish(&mut self, publication: Publication, rids: &[Rid]) -> TrackKey {
+        let key = self.tracks.insert(Track::new(publication, rids));
         self.order.push(key);
         key
     }

@@ -1,23 +1,17 @@
-//! A published track: its recent packets, its subscribers, and its keyframe requests.
+//! A published track: its layers and its subscribers.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use crate::ids::{MediaKind, Mid, PeerKey};
+use super::layer::Layer;
+use super::selection::Selection;
+use crate::config::LayerLimit;
+use crate::ids::{Feed, MediaKind, Mid, PeerKey, Rid, TrackKey};
 use crate::media::codec::Codec;
-use crate::media::history::{History, PacketMeta};
-use crate::media::keyframe::KeyframeRequests;
-use crate::media::receive::SenderReportMap;
+use crate::units::Bitrate;
 
-/// A second of 2.5 Mb/s video is 312 kB; the ring grows to what the track needs.
-const VIDEO_RING: (usize, usize) = (512 * 1024, 1024);
-/// Fifty packets a second of at most a few hundred bytes: one to two seconds.
-const AUDIO_RING: (usize, usize) = (32 * 1024, 64);
-
-/// A newcomer is served from the ring if the latest keyframe is no older than this …
-const HEAD_AGE: Duration = Duration::from_millis(300);
-/// … and no more than this has followed it. Beyond, asking for a keyframe is quicker than catching up.
-const HEAD_BYTES: usize = 200 * 1024;
+/// How often the layers are looked over: they come and go with the publisher's bandwidth.
+const REVIEW: Duration = Duration::from_millis(100);
 
 /// What a peer publishes.
 #[derive(Clone, Copy, Debug)]
@@ -26,96 +20,195 @@ pub struct Publication {
     /// The publisher's m-line.
     pub mid: Mid,
     pub kind: MediaKind,
+    /// The one its packets have now.
     pub codec: Codec,
 }
 
 /// One receiver of a track.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Subscription {
     pub peer: PeerKey,
     /// Index of the slot in the peer's session.
     pub slot: u16,
+    pub selection: Selection,
+    /// What the host allows.
+    limit: LayerLimit,
+    /// The largest picture that the subscriber's network has room for.
+    room: u8,
 }
 
 /// One published track.
 pub struct Track {
     pub publication: Publication,
-    pub history: History,
-    pub keyframes: KeyframeRequests,
-    /// The publisher's latest sender report.
-    pub report: Option<SenderReportMap>,
+    /// In the order the publisher named them. One without simulcast.
+    pub layers: Vec<Layer>,
+    /// Layer indices, the smallest picture first.
+    ranks: Vec<u8>,
     subscriptions: Vec<Subscription>,
-    /// The latest keyframe's first packet, and when it came.
-    keyframe: Option<(u64, Instant)>,
+    reviewed_at: Option<Instant>,
 }
 
 impl Track {
-    pub fn new(publication: Publication) -> Self {
-        Track {
-            publication,
-            history: empty_ring(publication.kind),
-            keyframes: KeyframeRequests::new(),
-            report: None,
-            subscriptions: Vec::new(),
-            keyframe: None,
-        }
+    /// With one layer for each of `rids`, or one without a name.
+    pub fn new(publication: Publication, rids: &[Rid]) -> Self {
+        let kind = publication.kind;
+        let layers: Vec<Layer> = match rids {
+            [] => vec![Layer::new(kind, None)],
+            rids => rids.iter().map(|rid| Layer::new(kind, Some(*rid))).collect(),
+        };
+        let ranks = (0..layers.len() as u8).collect();
+        Track { publication, layers, ranks, subscriptions: Vec::new(), reviewed_at: None }
     }
 
     pub fn subscriptions(&self) -> &[Subscription] {
         &self.subscriptions
     }
 
-    pub fn subscribe(&mut self, subscription: Subscription) {
-        if !self.subscriptions.contains(&subscription) {
-            self.subscriptions.push(subscription);
-        }
+    pub fn subscriptions_mut(&mut self) -> &mut [Subscription] {
+        &mut self.subscriptions
     }
 
-    pub fn unsubscribe(&mut self, subscription: Subscription) {
-        self.subscriptions.retain(|other| *other != subscription);
+    pub fn subscription_mut(&mut self, peer: PeerKey, slot: u16) -> Option<&mut Subscription> {
+        self.subscriptions.iter_mut().find(|other| other.peer == peer && other.slot == slot)
+    }
+
+    pub fn subscribe(&mut self, now: Instant, peer: PeerKey, slot: u16, limit: LayerLimit) {
+        self.unsubscribe(peer, slot);
+        let selection = Selection::new(self.publication.kind);
+        self.subscriptions.push(Subscription { peer, slot, selection, limit, room: u8::MAX });
+        self.aim(now, peer, slot);
+    }
+
+    pub fn unsubscribe(&mut self, peer: PeerKey, slot: u16) {
+        self.subscriptions.retain(|other| (other.peer, other.slot) != (peer, slot));
     }
 
     pub fn unsubscribe_peer(&mut self, peer: PeerKey) {
         self.subscriptions.retain(|other| other.peer != peer);
     }
 
-    /// Keeps the packet for everyone. False when it is a repeat or too old to be of use.
-    pub fn file(&mut self, meta: PacketMeta, carried: &[u8], payload: &[u8]) -> bool {
-        let fresh = self.history.push(meta, carried, payload);
-        if fresh && meta.keyframe {
-            self.keyframe = Some((meta.seq, meta.arrived));
+    /// Changes what the host allows one subscriber.
+    pub fn limit(&mut self, now: Instant, peer: PeerKey, slot: u16, limit: LayerLimit) -> bool {
+        let Some(subscription) = self.subscription_mut(peer, slot) else { return false };
+        subscription.limit = limit;
+        self.aim(now, peer, slot)
+    }
+
+    /// Changes what one subscriber's network has room for: a step of its [`ladder`](Self::ladder).
+    pub fn make_room(&mut self, now: Instant, peer: PeerKey, slot: u16, room: u8) -> bool {
+        let Some(subscription) = self.subscription_mut(peer, slot) else { return false };
+        subscription.room = room;
+        self.aim(now, peer, slot)
+    }
+
+    /// Somebody gets the layer, or waits for it.
+    pub fn is_watched(&self, layer: u8) -> bool {
+        let watches = |selection: &Selection| selection.current().unwrap_or(selection.target()) == layer;
+        self.subscriptions.iter().any(|other| watches(&other.selection))
+    }
+
+    /// The publisher began a layer anew: those who got it wait for its keyframe.
+    pub fn restart(&mut self, layer: u8) {
+        self.layers[usize::from(layer)].restart();
+        let kind = self.publication.kind;
+        for subscription in &mut self.subscriptions {
+            subscription.selection.restart(kind, layer);
         }
-        fresh
     }
 
-    /// What a newcomer can start with at once: the latest keyframe and all that followed, if that is recent
-    /// and little enough to send in one go, and complete.
-    pub fn head(&self, now: Instant) -> Option<RangeInclusive<u64>> {
-        let (first, arrived) = self.keyframe?;
-        let head = first..=self.history.newest()?;
-        let recent = now.saturating_duration_since(arrived) <= HEAD_AGE;
-        let mut bytes = 0;
-        let complete = recent
-            && head.clone().all(|seq| {
-                let stored = self.history.get(seq);
-                bytes += stored.map_or(0, |stored| stored.payload.len());
-                stored.is_some()
-            });
-        (complete && bytes <= HEAD_BYTES).then_some(head)
+    /// The packets of `layer` since it last began.
+    pub fn feed(&self, key: TrackKey, layer: u8) -> Option<Feed> {
+        let run = self.layers.get(usize::from(layer))?.run;
+        Some(Feed { track: key, layer, run })
     }
 
-    /// The publisher began a new stream, whose numbers have nothing to do with those before.
-    pub fn restart(&mut self) {
-        self.history = empty_ring(self.publication.kind);
-        self.report = None;
-        self.keyframe = None;
+    /// The layer behind a feed, unless it has begun anew since.
+    pub fn layer(&self, feed: Feed) -> Option<&Layer> {
+        self.layers.get(usize::from(feed.layer)).filter(|layer| layer.run == feed.run)
+    }
+
+    /// What a newcomer can start with at once: of the layer it is to have, else of the best smaller one.
+    pub fn head(&self, now: Instant, peer: PeerKey, slot: u16) -> Option<(u8, RangeInclusive<u64>)> {
+        let subscription =
+            self.subscriptions.iter().find(|other| other.peer == peer && other.slot == slot)?;
+        let target = subscription.selection.target();
+        let below = self.ranks.iter().rev().skip_while(|index| **index != target);
+        below.copied().find_map(|index| Some((index, self.layers[usize::from(index)].head(now)?)))
+    }
+
+    /// Looks the layers over when that is due, and aims every subscription at the best of those that are alive.
+    /// `wanted` hears of those layers of which a keyframe is needed.
+    pub fn review(&mut self, now: Instant, mut wanted: impl FnMut(u8)) {
+        let due = self.reviewed_at.is_none_or(|at| now.saturating_duration_since(at) >= REVIEW);
+        if !due || self.publication.kind == MediaKind::Audio {
+            return;
+        }
+        self.reviewed_at = Some(now);
+        self.rank();
+        for index in 0..self.subscriptions.len() {
+            if self.aim_at(now, index) {
+                wanted(self.subscriptions[index].selection.target());
+            }
+        }
+    }
+
+    /// What each step up costs one subscriber, the cheapest first; within what its host allows.
+    pub fn ladder(&self, now: Instant, peer: PeerKey, slot: u16) -> Vec<Bitrate> {
+        let limit = self.subscriptions.iter().find(|other| other.peer == peer && other.slot == slot);
+        let most = limit.map_or(u8::MAX, |subscription| subscription.limit.spatial);
+        let mut costs: Vec<Bitrate> = match &self.layers[..] {
+            [only] => (0..only.spatial_layers()).map(|spatial| only.rate(now, spatial)).collect(),
+            _ => {
+                let ranked = self.ranks.iter().map(|index| &self.layers[usize::from(*index)]);
+                let top = ranked.clone().rposition(|layer| layer.is_active(now)).unwrap_or(0);
+                ranked.take(top + 1).map(|layer| layer.rate(now, u8::MAX)).collect()
+            }
+        };
+        costs.truncate(usize::from(most).saturating_add(1));
+        costs
+    }
+
+    /// Aims one subscription anew. Returns whether a keyframe of its target is needed.
+    fn aim(&mut self, now: Instant, peer: PeerKey, slot: u16) -> bool {
+        let at = self.subscriptions.iter().position(|other| other.peer == peer && other.slot == slot);
+        at.is_some_and(|index| self.aim_at(now, index))
+    }
+
+    fn aim_at(&mut self, now: Instant, index: usize) -> bool {
+        let Track { layers, ranks, subscriptions, .. } = self;
+        let Subscription { selection, limit, room, .. } = &mut subscriptions[index];
+        let most = limit.spatial.min(*room);
+        if layers.len() == 1 {
+            return selection.aim(0, 1, LayerLimit { spatial: most, temporal: limit.temporal });
+        }
+        let within = ranks.len().min(usize::from(most).saturating_add(1));
+        let rank = best(now, layers, ranks, within).unwrap_or_else(|| {
+            let target = ranks.iter().position(|index| *index == selection.target());
+            target.map_or(0, |rank| rank.min(within.saturating_sub(1)))
+        });
+        let acceptable = ranks.iter().take(within).fold(0, |bits, index| bits | 1_u8 << (index & 7));
+        let whole = LayerLimit { temporal: limit.temporal, ..LayerLimit::NONE };
+        selection.aim(ranks[rank], acceptable, whole)
+    }
+
+    /// The layer that a newcomer will be aimed at.
+    pub fn foreseen(&self, now: Instant, limit: LayerLimit) -> u8 {
+        let within = self.ranks.len().min(usize::from(limit.spatial).saturating_add(1));
+        best(now, &self.layers, &self.ranks, within).map_or(0, |rank| self.ranks[rank])
+    }
+
+    /// Orders the layers by the size of their pictures, once all have told it; until then as they were named,
+    /// which is smallest first with every browser's usual names.
+    fn rank(&mut self) {
+        let pixels = |layer: &Layer| layer.size.map(|(width, height)| u32::from(width) * u32::from(height));
+        if self.layers.len() > 1 && self.layers.iter().all(|layer| layer.size.is_some()) {
+            let layers = &self.layers;
+            self.ranks.sort_by_key(|index| (pixels(&layers[usize::from(*index)]), *index));
+        }
     }
 }
 
-fn empty_ring(kind: MediaKind) -> History {
-    let (bytes, packets) = match kind {
-        MediaKind::Audio => AUDIO_RING,
-        MediaKind::Video => VIDEO_RING,
-    };
-    History::new(bytes, packets)
+/// The rank of the best layer that is alive among the first `within`; else of the least there is.
+fn best(now: Instant, layers: &[Layer], ranks: &[u8], within: usize) -> Option<usize> {
+    let active = |rank: &usize| layers[usize::from(ranks[*rank])].is_active(now);
+    (0..within).rev().find(active).or_else(|| (within..ranks.len()).find(active))
 }

@@ -157,10 +157,11 @@ impl Dtls {
     /// When to call [`Dtls::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         let resend = self.resend_at.map(|(at, _)| at);
-        if self.phase != Phase::Handshake {
-            return resend;
+        match self.phase {
+            Phase::Over => None,
+            Phase::Connected => resend,
+            _ => [resend, self.refusal_due()].into_iter().flatten().chain([self.deadline]).min(),
         }
-        [resend, self.refusal_due()].into_iter().flatten().chain([self.deadline]).min()
     }
 
     /// Resends what may have been lost, and gives up when it is time to.
@@ -179,12 +180,14 @@ impl Dtls {
         {
             return self.fail(reason);
         }
-        if let (Some((at, interval)), Some(waiting)) =
-            (self.resend_at, self.chosen.as_ref().or(self.attempts.last()))
+        if let Some((at, interval)) = self.resend_at
             && now >= at
         {
-            self.transmits.extend(waiting.last_flight.iter().cloned());
-            self.resend_at = Some((now + interval * 2, interval * 2));
+            // The attempt whose flight it was may be over by now: then there is nothing to repeat.
+            let waiting = self.chosen.as_ref().or(self.attempts.last());
+            self.resend_at = waiting.map(|_| (now + interval * 2, interval * 2));
+            self.transmits
+                .extend(waiting.into_iter().flat_map(|waiting| waiting.last_flight.iter().cloned()));
         }
     }
 

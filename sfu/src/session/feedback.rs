@@ -3,7 +3,9 @@
 //! Everything received passes the counter before any other interceptor, everything sent passes it after
 //! all others: its numbers are those of the wire.
 
+use std::any::Any;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Instant;
@@ -28,8 +30,14 @@ const COUNTER_POSITION: usize = 500;
 pub type Rtcp = Box<dyn rtcp::Packet>;
 
 /// The chain all RTCP of one session walks.
+///
+/// Interceptors are the host's code, and some of their calls happen while the engine serves somebody else: a
+/// subscriber's request becomes a PLI in its publisher's chain. A fault is therefore kept, and breaks out when
+/// its own session is served next, so that nobody else pays for it. Until then the chain is not called.
 pub struct Feedback {
-    chain: BoxedInterceptor,
+    /// `None` once it has failed.
+    chain: Option<BoxedInterceptor>,
+    fault: Option<Box<dyn Any + Send>>,
     tally: Arc<Tally>,
 }
 
@@ -43,54 +51,66 @@ impl Feedback {
         }
         let counter = Counter { tally: tally.clone(), ..Counter::default() };
         let chain = registry.with(Slot::from(COUNTER_POSITION), counter).build();
-        Feedback { chain: Box::new(chain), tally }
+        Feedback { chain: Some(Box::new(chain)), fault: None, tally }
     }
 
     /// A stream we send: its NACKs come in.
     pub fn bind_sent(&mut self, ssrc: Ssrc, kind: MediaKind) {
-        self.chain.bind_local_stream(&stream_info(ssrc, kind));
+        self.walk(|chain| chain.bind_local_stream(&stream_info(ssrc, kind)));
     }
 
     /// A stream we receive: its NACKs go out.
     pub fn bind_received(&mut self, ssrc: Ssrc, kind: MediaKind) {
-        self.chain.bind_remote_stream(&stream_info(ssrc, kind));
+        self.walk(|chain| chain.bind_remote_stream(&stream_info(ssrc, kind)));
     }
 
     /// A stream we no longer receive.
     pub fn unbind_received(&mut self, ssrc: Ssrc, kind: MediaKind) {
-        self.chain.unbind_remote_stream(&stream_info(ssrc, kind));
+        self.walk(|chain| chain.unbind_remote_stream(&stream_info(ssrc, kind)));
     }
 
     /// Walks a received compound towards the session. `None` if it does not parse.
     pub fn read(&mut self, now: Instant, compound: Bytes) -> Option<Vec<Rtcp>> {
         let mut compound = compound;
         let packets = rtcp::packet::unmarshal(&mut compound).ok()?;
-        // The chain logs what an interceptor refuses and goes on, so there is no error to act on.
-        let _ = self.chain.handle_read(tagged(now, packets));
         let mut delivered = Vec::new();
-        while let Some(message) = self.chain.poll_read() {
-            if let Packet::Rtcp(packets) = message.message.packet {
-                delivered.extend(packets);
+        self.walk(|chain| {
+            // The chain logs what an interceptor refuses and goes on, so there is no error to act on.
+            let _ = chain.handle_read(tagged(now, packets));
+            while let Some(message) = chain.poll_read() {
+                if let Packet::Rtcp(packets) = message.message.packet {
+                    delivered.extend(packets);
+                }
             }
-        }
+        });
+        self.break_out();
         Some(delivered)
     }
 
     /// Walks generated packets towards the wire; what comes out is ready to be sealed.
     pub fn write(&mut self, now: Instant, packets: Vec<Rtcp>, mut emit: impl FnMut(BytesMut)) {
-        let _ = self.chain.handle_write(tagged(now, packets));
-        self.drain(&mut emit);
+        self.walk(|chain| {
+            let _ = chain.handle_write(tagged(now, packets));
+            drain(chain, &mut emit);
+        });
     }
 
     /// Lets interceptors act on time; what they generate goes to `emit`.
+    ///
+    /// # Panics
+    ///
+    /// When one of them has failed, now or since the last call.
     pub fn handle_timeout(&mut self, now: Instant, mut emit: impl FnMut(BytesMut)) {
-        let _ = self.chain.handle_timeout(now);
-        self.drain(&mut emit);
+        self.walk(|chain| {
+            let _ = chain.handle_timeout(now);
+            drain(chain, &mut emit);
+        });
+        self.break_out();
     }
 
     /// When the chain wants [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&mut self) -> Option<Instant> {
-        self.chain.poll_timeout()
+        self.walk(|chain| chain.poll_timeout()).flatten()
     }
 
     /// Moves what the counter has seen since the last call into the worker's counters.
@@ -106,14 +126,46 @@ impl Feedback {
         }
     }
 
-    fn drain(&mut self, emit: &mut impl FnMut(BytesMut)) {
-        while let Some(message) = self.chain.poll_write() {
-            if let Packet::Rtcp(packets) = message.message.packet
-                && !packets.is_empty()
-                && let Ok(compound) = rtcp::packet::marshal(&packets)
-            {
-                emit(compound);
+    /// Does something with the chain. Should it fail, that is its last.
+    fn walk<T>(&mut self, act: impl FnOnce(&mut BoxedInterceptor) -> T) -> Option<T> {
+        let chain = self.chain.as_mut()?;
+        match catch_unwind(AssertUnwindSafe(|| act(chain))) {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                self.fault = Some(fault);
+                let_go(self.chain.take());
+                None
             }
+        }
+    }
+
+    fn break_out(&mut self) {
+        if let Some(fault) = self.fault.take() {
+            resume_unwind(fault);
+        }
+    }
+}
+
+impl Drop for Feedback {
+    fn drop(&mut self) {
+        let_go(self.chain.take());
+    }
+}
+
+/// A chain that cannot even be dropped has left by then: nobody pays for that.
+fn let_go(chain: Option<BoxedInterceptor>) {
+    if catch_unwind(AssertUnwindSafe(|| drop(chain))).is_err() {
+        tracing::warn!("an interceptor panicked while it was dropped");
+    }
+}
+
+fn drain(chain: &mut BoxedInterceptor, emit: &mut impl FnMut(BytesMut)) {
+    while let Some(message) = chain.poll_write() {
+        if let Packet::Rtcp(packets) = message.message.packet
+            && !packets.is_empty()
+            && let Ok(compound) = rtcp::packet::marshal(&packets)
+        {
+            emit(compound);
         }
     }
 }

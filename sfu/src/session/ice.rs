@@ -1,5 +1,6 @@
 //! ICE-lite: the peer checks, we answer. RFC 8445 §2.5 and §7.3, consent as in RFC 7675.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::drop::DropReason;
@@ -41,6 +42,8 @@ pub struct IceLite {
     paths: Vec<Validated>,
     selected: Option<Path>,
     last_check: Option<Instant>,
+    /// The transactions of the latest authenticated requests and when each came first, oldest first.
+    transactions: VecDeque<([u8; 12], Instant)>,
     /// When an agent that nobody has reached gives up.
     first_check_due: Instant,
     consent_lost: bool,
@@ -55,6 +58,7 @@ struct Generation {
 
 struct Validated {
     path: Path,
+    since: Instant,
     checked_at: Instant,
 }
 
@@ -69,6 +73,15 @@ pub struct Checked {
     pub nominated: bool,
     /// A path that had to make room.
     pub evicted: Option<Path>,
+    /// The credentials before a restart have served their time.
+    pub renewed: bool,
+}
+
+impl Checked {
+    /// A response is all.
+    fn answered(response: Vec<u8>) -> Checked {
+        Checked { response, new_path: false, nominated: false, evicted: None, renewed: false }
+    }
 }
 
 /// What silence led to.
@@ -89,6 +102,7 @@ impl IceLite {
             paths: Vec::new(),
             selected: None,
             last_check: None,
+            transactions: VecDeque::new(),
             first_check_due: now + FIRST_CHECK,
             consent_lost: false,
         }
@@ -126,22 +140,36 @@ impl IceLite {
             .find(|generation| generation.is_named_by(request.username))
             .filter(|generation| request.is_authentic(&generation.key))
             .ok_or(DropReason::UnknownPeer)?;
+        let repeated = self.transactions.iter().find(|(known, _)| known == request.transaction);
+        if let Some((_, first)) = repeated {
+            // RFC 8489 §6.3.1: one that is repeated is answered again. But whoever has seen a request can send
+            // it too, from anywhere and at any time: it opens no path, and soon it is no consent either.
+            if !self.paths.iter().any(|known| known.path == path) {
+                return Err(DropReason::UnknownPeer);
+            }
+            if now > *first + FRESH {
+                return Ok(Checked::answered(request.success(path.remote, &generation.key)));
+            }
+        }
         if request.ice_controlled {
-            let response = request.role_conflict(&generation.key);
-            return Ok(Checked { response, new_path: false, nominated: false, evicted: None });
+            return Ok(Checked::answered(request.role_conflict(&generation.key)));
         }
         let response = request.success(path.remote, &generation.key);
         let current = std::ptr::eq(generation, &self.local);
-        if current {
-            self.previous = None;
+        let renewed = current && self.previous.take().is_some();
+        if repeated.is_none() {
+            if self.transactions.len() >= MAX_TRANSACTIONS {
+                self.transactions.pop_front();
+            }
+            self.transactions.push_back((*request.transaction, now));
         }
         let (new_path, evicted) = self.validate(now, path);
-        let choose = request.use_candidate || self.selected.is_none();
+        let choose = request.use_candidate || self.has_moved(now, &path);
         let nominated = choose && self.selected != Some(path);
         if nominated {
             self.selected = Some(path);
         }
-        Ok(Checked { response, new_path, nominated, evicted })
+        Ok(Checked { response, new_path, nominated, evicted, renewed })
     }
 
     /// Whether an authenticated request has come on `path` within the last `span`.
@@ -211,8 +239,16 @@ impl IceLite {
             return (false, None);
         }
         let evicted = (self.paths.len() >= MAX_PATHS).then(|| self.evict()).flatten();
-        self.paths.push(Validated { path, checked_at: now });
+        self.paths.push(Validated { path, since: now, checked_at: now });
         (true, evicted)
+    }
+
+    /// Whether a check on `path` says that the peer is there and no longer where we send.
+    fn has_moved(&self, now: Instant, path: &Path) -> bool {
+        let find = |wanted: &Path| self.paths.iter().find(|known| known.path == *wanted);
+        let Some(selected) = self.selected.and_then(|selected| find(&selected)) else { return true };
+        let newer = find(path).is_some_and(|known| known.since > selected.checked_at);
+        now >= selected.checked_at + if newer { MOVED } else { ABANDONED }
     }
 
     /// Removes the path that was checked longest ago, though not the one in use.
@@ -250,6 +286,16 @@ pub const CONSENT: Duration = Duration::from_secs(28);
 pub const FIRST_CHECK: Duration = Duration::from_secs(30);
 /// Browsers use two or three paths at a time; a peer on the move leaves some behind.
 pub const MAX_PATHS: usize = 8;
+/// A peer that checks on another path, and for so long not on the selected one, has moved without a nomination:
+/// its NAT gave it another address. Checks on a path in use come every 5 s, give or take a fifth (RFC 7675 §5.1).
+const ABANDONED: Duration = Duration::from_secs(7);
+/// … sooner where the path is newer than the last check on the selected one: browsers check that every 2.5 s.
+const MOVED: Duration = Duration::from_secs(3);
+/// Transactions remembered: five minutes of a check every 2.5 s. At 32 bytes each, 4 KiB per peer.
+const MAX_TRANSACTIONS: usize = 128;
+/// So long a repeated request counts like the first: should a stranger's copy overtake each of the peer's, the
+/// peer's must still count.
+const FRESH: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -369,6 +415,30 @@ mod tests {
         assert_eq!(ice.expire(at(38_000)), lost);
         assert_eq!((ice.selected(), ice.poll_timeout()), (None, None));
         assert_eq!(ice.expire(at(50_000)), Expiry::default());
+    }
+
+    /// Whoever sees a request can send it again: it moves nothing, and prolongs nothing.
+    #[test]
+    fn a_request_counts_once() {
+        let mut ice = agent();
+        let said = nomination();
+        ice.handle_request(at(0), path(1), &said).unwrap();
+        assert_eq!(ice.handle_request(at(10), path(2), &said), Err(DropReason::UnknownPeer));
+        assert_eq!(ice.selected(), Some(path(1)));
+        // A retransmission, whose answer was lost, is answered.
+        let again = ice.handle_request(at(20_000), path(1), &said).unwrap();
+        assert_eq!(mapped_address(&again.response, PWD), Some(path(1).remote));
+        assert!(!again.new_path && !again.nominated);
+        assert_eq!(ice.poll_timeout(), Some(at(28_000)), "and consent is as old as the first");
+        // Overtaken by a copy from elsewhere, the peer's own still counts where it has been before.
+        let raced = nomination();
+        assert!(ice.handle_request(at(20_500), path(3), &raced).unwrap().nominated);
+        assert!(ice.handle_request(at(20_501), path(1), &raced).unwrap().nominated);
+        assert_eq!(ice.selected(), Some(path(1)));
+        for n in 0..1_000 {
+            ice.handle_request(at(21_000 + n), path(1), &check()).unwrap();
+        }
+        assert_eq!(ice.transactions.len(), MAX_TRANSACTIONS);
     }
 
     #[test]

@@ -26,17 +26,16 @@ use rtcp::receiver_report::ReceiverReport;
 use rtcp::reception_report::ReceptionReport;
 use rtcp::sender_report::SenderReport;
 use rtcp::source_description::{SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem};
-use rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+use rtcp::transport_feedbacks::transport_layer_cc::{PacketStatusChunk, SymbolTypeTcc, TransportLayerCc};
 use rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers};
 
 use crate::config::Subscribe;
+use crate::congestion::throttle::Throttle;
 use crate::counters::{Counters, DropKind};
 use crate::drop::DropReason;
-use crate::ids::{MediaKind, Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey};
+use crate::ids::{Feed, MediaKind, Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey};
 use crate::interceptors::BoxedInterceptor;
 use crate::media::budget::{RateMeter, TokenBucket};
-use crate::media::history::Stored;
-use crate::media::resend::Verdict;
 use crate::path::Path;
 use crate::units::Bitrate;
 use crate::wire::rtp::RtpHeader;
@@ -47,7 +46,7 @@ use ice::IceLite;
 use negotiate::Negotiation;
 use rtt::RoundTrip;
 use sent::SentPackets;
-use slot::Slot;
+use slot::{Piece, Slot};
 use srtp::{Inbound, KeyMaterial, Outbound};
 use uplinks::{Outcome, Uplink, Uplinks};
 
@@ -74,6 +73,12 @@ const MAX_NUMBERS_ASKED: usize = 300;
 /// Waiting packets beyond which no more repairs are queued.
 const MAX_REPAIRS_QUEUED: usize = 256;
 
+/// A client that has sent transport-wide feedback within this time goes on doing so.
+const FEEDBACK_LASTS: Duration = Duration::from_secs(2);
+
+/// A greater estimate is none, in bits per second.
+const MAX_ESTIMATE: f32 = 1e9;
+
 /// Bytes of RTCP per datagram, before sealing: with headers it stays below every usual MTU.
 const MAX_COMPOUND: usize = 1_150;
 
@@ -84,10 +89,29 @@ const MAX_OUTBOX: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub struct Queued {
     pub slot: u16,
-    pub track: TrackKey,
+    pub feed: Feed,
     pub seq: u64,
-    /// A repair that the subscriber asked for, not the first transmission.
-    pub repair: bool,
+    pub purpose: Purpose,
+    /// What the subscriber gets of the stream: the largest spatial and the fastest temporal layer.
+    pub passes: (u8, u8),
+}
+
+impl Queued {
+    /// Of a stream that passes whole.
+    pub fn new(slot: u16, feed: Feed, seq: u64, purpose: Purpose) -> Queued {
+        Queued { slot, feed, seq, purpose, passes: (u8::MAX, u8::MAX) }
+    }
+}
+
+/// What a waiting descriptor is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// The packet's first transmission.
+    First,
+    /// The subscriber asked for it again.
+    Repair,
+    /// It is left out on purpose: the numbers close up, in the order in which the packets go.
+    Skip,
 }
 
 /// Media protection, once DTLS has agreed on keys.
@@ -102,7 +126,7 @@ pub enum Heard {
     /// A subscriber cannot decode without a keyframe.
     KeyframeWanted { slot: usize },
     /// A publisher's clock mapping is new.
-    SenderReport { mid: Mid },
+    SenderReport { ssrc: Ssrc },
 }
 
 /// One peer's connection.
@@ -127,6 +151,10 @@ pub struct Session {
     pub checked_at: Option<Instant>,
     pub secured_at: Option<Instant>,
     pub flowing: bool,
+    /// Its handshake has begun, and keyframes have been asked for on its behalf.
+    pub expected: bool,
+    /// The next offer shall restart ICE.
+    pub restart_wanted: bool,
     /// Told the host that no check has arrived.
     pub warned_unreachable: bool,
     /// In the engine's list of sessions with something to send.
@@ -141,9 +169,13 @@ pub struct Session {
     next_report: Option<Instant>,
     sent: SentPackets,
     rtt: RoundTrip,
-    /// What goes out to the peer, and the share of it that may be repairs.
+    /// What goes out to the peer for the first time, and the share of it that repairs may have.
     egress: RateMeter,
     repairs: TokenBucket,
+    /// What the peer's network has room for.
+    pub throttle: Throttle,
+    /// The last transport-wide feedback.
+    feedback_at: Option<Instant>,
 }
 
 /// What a session starts from.
@@ -180,6 +212,8 @@ impl Session {
             checked_at: None,
             secured_at: None,
             flowing: false,
+            expected: false,
+            restart_wanted: false,
             warned_unreachable: false,
             dirty: false,
             scheduled: None,
@@ -193,6 +227,8 @@ impl Session {
             rtt: RoundTrip::new(),
             egress: RateMeter::default(),
             repairs: TokenBucket::new(LEAST_REPAIRS, REPAIR_BURST),
+            throttle: Throttle::default(),
+            feedback_at: None,
         }
     }
 
@@ -284,18 +320,25 @@ impl Session {
             }
         } else if let Some(report) = any.downcast_ref::<SenderReport>() {
             self.hear_report_blocks(now, &report.reports);
-            if let Some((receiver, mid)) = self.uplinks.receiver_mut(Ssrc(report.ssrc)) {
+            let ssrc = Ssrc(report.ssrc);
+            if let Some((receiver, _)) = self.uplinks.receiver_mut(ssrc) {
                 receiver.on_sender_report(now, report.ntp_time, report.rtp_time);
-                heard.push(Heard::SenderReport { mid });
+                heard.push(Heard::SenderReport { ssrc });
             }
         } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
             self.hear_report_blocks(now, &report.reports);
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
             self.hear_nack(now, nack, allowance);
+        } else if let Some(remb) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
+            if !self.hears_feedback(now) {
+                self.throttle.on_estimate(now, Bitrate::bps(remb.bitrate.clamp(0.0, MAX_ESTIMATE) as u64));
+            }
         } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
             let (base, count) = (feedback.base_sequence_number, feedback.packet_status_count);
-            if let Some(told) = self.sent.on_feedback(now, base, count) {
+            if let Some(told) = self.sent.on_feedback(now, base, count, statuses(feedback)) {
                 self.rtt.on_at_most(told.age);
+                self.throttle.on_feedback(now, told.packets, told.lost, told.arrived);
+                self.feedback_at = Some(now);
             }
         }
     }
@@ -304,6 +347,23 @@ impl Session {
         for block in blocks {
             self.rtt.on_report_block(now, block.last_sender_report, block.delay);
         }
+        if self.hears_feedback(now) {
+            return;
+        }
+        // Without transport-wide feedback, the reports about video say what gets lost.
+        let video = |block: &&ReceptionReport| {
+            self.slots.iter().any(|slot| slot.ssrc.0 == block.ssrc && slot.kind == MediaKind::Video)
+        };
+        if let Some(worst) = blocks.iter().filter(video).map(|block| u64::from(block.fraction_lost)).max() {
+            // As if half a second's worth of packets had been told of, which is what the throttle looks at.
+            let arrived = self.egress.rate(now).as_bps() / 16 * (256 - worst) / 256;
+            self.throttle.on_feedback(now, 256, worst, arrived);
+        }
+    }
+
+    /// The client tells the fate of every packet, so that its reports and estimates need not be heeded.
+    fn hears_feedback(&self, now: Instant) -> bool {
+        self.feedback_at.is_some_and(|at| now.saturating_duration_since(at) < FEEDBACK_LASTS)
     }
 
     /// Queues a repair for each packet that is asked for and may be sent again. What the ring no longer
@@ -312,17 +372,18 @@ impl Session {
         let rtt = self.rtt.get();
         let Some(index) = self.slots.iter().position(|slot| slot.ssrc.0 == nack.media_ssrc) else { return };
         let slot = &mut self.slots[index];
-        let Some(source) = slot.source().filter(|_| slot.live && slot.takes_repairs()) else { return };
+        if !(slot.live && slot.takes_repairs()) {
+            return;
+        }
         let asked = nack.nacks.iter().flat_map(|pair| pair.packet_list()).take(*allowance);
         for seq in asked {
             *allowance -= 1;
             if self.queue.len() >= MAX_REPAIRS_QUEUED {
                 return;
             }
-            if let Some(seq) = slot.source_seq(seq)
-                && slot.judge_request(now, seq, rtt) == Verdict::Resend
-            {
-                self.queue.push_back(Queued { slot: index as u16, track: source.track, seq, repair: true });
+            if let Some((feed, seq)) = slot.judge_request(now, seq, rtt) {
+                let (slot, purpose, passes) = (index as u16, Purpose::Repair, slot.passes);
+                self.queue.push_back(Queued { slot, feed, seq, purpose, passes });
             }
         }
     }
@@ -338,9 +399,9 @@ impl Session {
 
     // ---- RTCP out ----------------------------------------------------------------------------------
 
-    /// Asks the publisher for a keyframe on its section `mid`.
-    pub fn request_keyframe(&mut self, now: Instant, mid: Mid, counters: &mut Counters) {
-        if let Some(ssrc) = self.uplinks.active_ssrc(mid) {
+    /// Asks the publisher for a keyframe of one layer of its section `mid`.
+    pub fn request_keyframe(&mut self, now: Instant, mid: Mid, layer: u8, counters: &mut Counters) {
+        if let Some(ssrc) = self.uplinks.active_ssrc(mid, layer) {
             let pli = PictureLossIndication { sender_ssrc: self.reporter.0, media_ssrc: ssrc.0 };
             self.send_rtcp(now, vec![Box::new(pli)], counters);
         }
@@ -457,7 +518,7 @@ impl Session {
 
     /// The kinds of what waits in the queue for its first transmission.
     pub fn queued_kinds(&self) -> impl Iterator<Item = MediaKind> {
-        let first = self.queue.iter().filter(|queued| !queued.repair);
+        let first = self.queue.iter().filter(|queued| queued.purpose == Purpose::First);
         first.filter_map(|queued| Some(self.slots.get(usize::from(queued.slot))?.kind))
     }
 
@@ -466,22 +527,24 @@ impl Session {
         &mut self,
         now: Instant,
         queued: &Queued,
-        stored: &Stored<'_>,
+        piece: &Piece<'_>,
         out: &mut [u8],
     ) -> Result<usize, DropReason> {
         let secure = self.secure.as_mut().ok_or(DropReason::Expired)?;
         let slot = self.slots.get_mut(usize::from(queued.slot)).ok_or(DropReason::Expired)?;
         let number = self.sent.next_number();
-        let (written, stream) = match queued.repair {
-            false => {
-                let written = slot.write(now, stored, number, out).ok_or(DropReason::Expired)?;
+        let (written, stream) = match queued.purpose {
+            Purpose::First => {
+                let written = slot.write(now, piece, number, out).ok_or(DropReason::Expired)?;
+                slot.passes = queued.passes;
                 (written, slot.stream(|ssrc| secure.outbound.open_stream(ssrc)))
             }
-            true => {
-                if !self.repairs.take(now, stored.payload.len()) {
+            Purpose::Skip => return Err(DropReason::Expired),
+            Purpose::Repair => {
+                if !self.repairs.take(now, piece.stored.payload.len()) {
                     return Err(DropReason::QueueFull);
                 }
-                let written = slot.write_repair(now, stored, number, out).ok_or(DropReason::Expired)?;
+                let written = slot.write_repair(piece, number, out).ok_or(DropReason::Expired)?;
                 let stream = slot.repair_stream(|ssrc| secure.outbound.open_stream(ssrc));
                 (written, stream.ok_or(DropReason::Expired)?)
             }
@@ -490,7 +553,9 @@ impl Session {
             .outbound
             .seal_rtp(stream, written.index, written.header_len, written.plain_len, out)
             .map_err(|_| DropReason::Expired)?;
-        self.egress.add(now, sealed);
+        if queued.purpose == Purpose::First {
+            self.egress.add(now, sealed);
+        }
         if slot.numbers_transport() {
             self.sent.record(now, sealed);
         }
@@ -608,6 +673,19 @@ impl Session {
     pub fn bind_received(&mut self, ssrc: Ssrc, kind: MediaKind) {
         self.feedback.bind_received(ssrc, kind);
     }
+}
+
+/// Whether each packet arrived that the feedback is about, as far as its chunks say.
+fn statuses(feedback: &TransportLayerCc) -> impl Iterator<Item = bool> {
+    let arrived = |symbol: &SymbolTypeTcc| *symbol != SymbolTypeTcc::PacketNotReceived;
+    feedback.packet_chunks.iter().flat_map(move |chunk| -> Box<dyn Iterator<Item = bool>> {
+        match chunk {
+            PacketStatusChunk::RunLengthChunk(run) => {
+                Box::new(std::iter::repeat_n(arrived(&run.packet_status_symbol), usize::from(run.run_length)))
+            }
+            PacketStatusChunk::StatusVectorChunk(vector) => Box::new(vector.symbol_list.iter().map(arrived)),
+        }
+    })
 }
 
 fn seal_rtcp(

@@ -32,8 +32,10 @@ struct Sent {
 pub struct Acknowledged {
     /// Since the newest of its packets was sent: the round trip and the time the receiver waited.
     pub age: Duration,
-    /// What its packets weigh together, lost ones included.
-    pub bytes: u64,
+    /// Its packets, those among them that did not arrive, and the bytes of those that did.
+    pub packets: u64,
+    pub lost: u64,
+    pub arrived: u64,
 }
 
 impl SentPackets {
@@ -59,17 +61,30 @@ impl SentPackets {
         REMEMBERED.min(self.next as usize)
     }
 
-    /// A feedback message covers `count` packets from `base` on. `None` if none of them is remembered.
-    pub fn on_feedback(&mut self, now: Instant, base: u16, count: u16) -> Option<Acknowledged> {
-        let numbers = (0..count).map(|offset| base.wrapping_add(offset));
-        let known: Vec<Sent> = numbers.filter_map(|number| self.find(number)).collect();
-        self.unmatched += u64::from(count) - known.len() as u64;
+    /// A feedback message covers `count` packets from `base` on, of which `arrived` says which came.
+    /// `None` if none of them is remembered.
+    pub fn on_feedback(
+        &mut self,
+        now: Instant,
+        base: u16,
+        count: u16,
+        arrived: impl Iterator<Item = bool>,
+    ) -> Option<Acknowledged> {
         let since_epoch = now.saturating_duration_since(self.epoch?).as_micros() as u32;
-        let newest = known.last()?;
-        Some(Acknowledged {
-            age: Duration::from_micros(u64::from(since_epoch.wrapping_sub(newest.micros))),
-            bytes: known.iter().map(|sent| u64::from(sent.bytes)).sum(),
-        })
+        let mut newest = None;
+        let (mut packets, mut lost, mut bytes) = (0, 0, 0);
+        for (offset, came) in (0..count).zip(arrived) {
+            let Some(sent) = self.find(base.wrapping_add(offset)) else { continue };
+            newest = Some(sent.micros);
+            packets += 1;
+            match came {
+                true => bytes += u64::from(sent.bytes),
+                false => lost += 1,
+            }
+        }
+        self.unmatched += u64::from(count).saturating_sub(packets);
+        let age = Duration::from_micros(u64::from(since_epoch.wrapping_sub(newest?)));
+        Some(Acknowledged { age, packets, lost, arrived: bytes })
     }
 
     fn find(&self, number: u16) -> Option<Sent> {
@@ -87,11 +102,18 @@ fn feedback_is_matched_across_the_wrap() {
         assert_eq!(sent.next_number(), n as u16);
         sent.record(at(n), 1_200);
     }
-    let told = sent.on_feedback(at(70_039), 69_990u32 as u16, 10);
-    assert_eq!(told, Some(Acknowledged { age: Duration::from_millis(40), bytes: 12_000 }));
+    let told = sent.on_feedback(at(70_039), 69_990u32 as u16, 10, (0..10).map(|n| n > 1));
+    assert_eq!(
+        told,
+        Some(Acknowledged { age: Duration::from_millis(40), packets: 10, lost: 2, arrived: 9_600 })
+    );
     assert_eq!(sent.unmatched, 0);
-    sent.on_feedback(at(70_039), 69_990u32 as u16, 20);
+    sent.on_feedback(at(70_039), 69_990u32 as u16, 20, std::iter::repeat_n(true, 20));
     assert_eq!(sent.unmatched, 10, "ten packets were never sent");
-    assert_eq!(sent.on_feedback(at(70_039), 60_000, 10), None, "long forgotten");
+    assert_eq!(
+        sent.on_feedback(at(70_039), 60_000, 10, std::iter::repeat_n(true, 10)),
+        None,
+        "long forgotten"
+    );
     assert_eq!(sent.outstanding(), REMEMBERED);
 }

@@ -2,15 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ids::{MediaKind, Mid, PeerKey, Pt, Ssrc, TrackKey};
+use crate::config::LayerLimit;
+use crate::ids::{Feed, MediaKind, Mid, PeerKey, Pt, Ssrc, TrackKey};
 use crate::media::codec::Codec;
-use crate::media::history::{PacketMeta, Stored};
+use crate::media::history::Stored;
 use crate::media::receive::SenderReportMap;
 use crate::media::resend::{self, Resends};
 use crate::media::rewrite::{Rewriter, Rewritten, SourcePacket};
 use crate::session::negotiate::{self, CodecBinding, Extension, Origin};
 use crate::session::srtp::StreamId;
 use crate::session::uplinks::Carried;
+use crate::wire::descriptor::{self, Structure};
+use crate::wire::red;
 use crate::wire::rtp::HeaderWriter;
 
 /// What feeds a slot.
@@ -31,8 +34,12 @@ pub struct Slot {
     pub agreed: bool,
     /// The router sends to it.
     pub live: bool,
-    /// Packets are held back until a keyframe starts.
-    waiting: bool,
+    /// What went out last of the source's stream: its largest spatial and fastest temporal layer.
+    pub passes: (u8, u8),
+    /// How much of a track the host allows on it.
+    pub limit: LayerLimit,
+    /// The layer that the host was last told of, and the codec that it was told is missing.
+    pub told: (Option<u8>, Option<Codec>),
     source: Option<Source>,
     plan: Plan,
     rewriter: Rewriter,
@@ -42,6 +49,7 @@ pub struct Slot {
     /// The repair stream's next sequence number, unwrapped.
     next_repair: u64,
     resends: Resends,
+    frames: FrameNumbers,
     packets: u32,
     octets: u32,
     sent_at: Option<Instant>,
@@ -51,9 +59,8 @@ pub struct Slot {
 #[derive(Clone, Default)]
 struct Plan {
     codecs: Vec<CodecBinding>,
-    /// Payload types for the bound source's codec and for its repairs.
-    pt: Option<Pt>,
-    repair_pt: Option<Pt>,
+    /// How the codec of the packets at hand goes out; looked up when it changes.
+    carriage: Option<Carriage>,
     mid: Option<u8>,
     transport_cc: Option<u8>,
     /// Id by extension; zero where not negotiated.
@@ -62,6 +69,40 @@ struct Plan {
     may_two_byte: bool,
     /// Some id or the mid does not fit the one-byte form.
     needs_two_byte: bool,
+}
+
+/// How a codec goes out.
+#[derive(Clone, Copy)]
+struct Carriage {
+    codec: Codec,
+    pt: Pt,
+    /// For repairs.
+    repair_pt: Option<Pt>,
+    redundancy: Redundancy,
+}
+
+/// What happens to the redundancy of RED, RFC 2198.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Redundancy {
+    /// There is none.
+    None,
+    /// It goes along; its blocks are of this payload type at the client.
+    Kept(Pt),
+    /// The client does not take it: the latest block goes alone.
+    Stripped,
+}
+
+/// A packet to be written, and what its layer knows besides.
+#[derive(Clone, Copy)]
+pub struct Piece<'l> {
+    pub feed: Feed,
+    pub stored: Stored<'l>,
+    /// The publisher's clock for the layer.
+    pub report: Option<&'l SenderReportMap>,
+    /// What the packet's dependency descriptor refers to.
+    pub structure: Option<&'l Structure>,
+    /// What the subscriber gets of the stream: the largest spatial and the fastest temporal layer.
+    pub passes: (u8, u8),
 }
 
 /// What a packet's fixed header says.
@@ -94,7 +135,9 @@ impl Slot {
             ssrc: negotiated.ssrc,
             agreed: false,
             live: false,
-            waiting: false,
+            passes: (u8::MAX, u8::MAX),
+            limit: LayerLimit::NONE,
+            told: (None, None),
             source: None,
             plan: Plan::default(),
             rewriter: Rewriter::new(first_seq, first_timestamp, clock_rate),
@@ -103,6 +146,7 @@ impl Slot {
             repair_stream: None,
             next_repair: u64::from(first_seq & 0x7fff),
             resends: Resends::default(),
+            frames: FrameNumbers::default(),
             packets: 0,
             octets: 0,
             sent_at: None,
@@ -125,15 +169,14 @@ impl Slot {
         }
         self.plan = Plan {
             codecs: negotiated.codecs.clone(),
-            pt: None,
-            repair_pt: None,
+            carriage: None,
             mid: ids.id_of(Extension::Mid),
             transport_cc: ids.id_of(Extension::TransportCc),
             forwarded,
             may_two_byte: ids.two_byte(),
             needs_two_byte: forwarded.iter().any(|id| *id > 14) || self.mid.as_bytes().len() > 16,
         };
-        self.choose_pt();
+        self.tune();
     }
 
     pub fn source(&self) -> Option<Source> {
@@ -146,31 +189,32 @@ impl Slot {
             return;
         }
         self.source = source;
+        self.told = (None, None);
         self.restart();
-        self.choose_pt();
+        self.tune();
     }
 
-    /// The source began anew: what follows is a new segment, and video waits for its keyframe.
+    /// The publisher sends another codec now.
+    pub fn retune(&mut self, codec: Codec) {
+        if let Some(source) = &mut self.source {
+            source.codec = codec;
+        }
+        self.tune();
+    }
+
+    /// The next packet starts a new segment.
     pub fn restart(&mut self) {
         self.rewriter.switch();
-        self.resends = Resends::default();
-        self.waiting = self.kind == MediaKind::Video;
     }
 
     /// Whether packets could be sent: agreed, bound, and in a codec the client takes.
     pub fn is_ready(&self) -> bool {
-        self.agreed && self.source.is_some() && self.plan.pt.is_some()
+        self.agreed && self.source.is_some() && self.plan.carriage.is_some()
     }
 
-    /// Whether the packet may be queued, or the slot still waits for a keyframe.
-    pub fn admits(&mut self, meta: &PacketMeta) -> bool {
-        self.waiting &= !meta.keyframe;
-        !self.waiting
-    }
-
-    /// Some packet was lost on the way out: video needs a keyframe to go on cleanly.
-    pub fn lost(&mut self) {
-        self.waiting = self.kind == MediaKind::Video;
+    /// The codec that the client would have to take, and does not.
+    pub fn lacks_codec(&self) -> Option<Source> {
+        self.source.filter(|_| self.agreed && self.plan.carriage.is_none())
     }
 
     /// The sealed stream its packets go out on, opened with the first.
@@ -187,17 +231,24 @@ impl Slot {
 
     /// Writes the packet's outgoing header and payload to `out`, ready to be sealed. `None`: the packet
     /// belongs to a source the slot has left behind, or `out` is too short.
-    pub fn write(&mut self, now: Instant, stored: &Stored<'_>, twcc: u16, out: &mut [u8]) -> Option<Written> {
-        let rewritten = self.rewriter.rewrite(now, &source_packet(stored))?;
+    pub fn write(&mut self, now: Instant, piece: &Piece<'_>, twcc: u16, out: &mut [u8]) -> Option<Written> {
+        let stored = &piece.stored;
+        let carriage = self.carriage(stored.meta.codec)?;
+        let rewritten = self.rewriter.rewrite(now, piece.feed, &source_packet(stored), piece.report)?;
         let header = Header {
-            pt: self.plan.pt?,
+            pt: carriage.pt,
             ssrc: self.ssrc,
             seq: rewritten.seq as u16,
             timestamp: rewritten.timestamp,
-            marker: stored.meta.marker,
+            marker: piece.marker(),
         };
-        let header_len = self.write_header(&header, stored.aux, twcc, out);
-        let plain_len = write_payload(stored, &rewritten, header_len, out)?;
+        if let Some((_, descriptor)) =
+            Carried::iter(stored.aux).find(|(kind, _)| *kind == Extension::DependencyDescriptor)
+        {
+            self.frames.follow(piece.feed.track, descriptor);
+        }
+        let header_len = self.write_header(&header, piece, twcc, out);
+        let plain_len = write_payload(stored, &rewritten, carriage.redundancy, header_len, out)?;
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(stored.payload.len() as u32);
         self.sent_at = Some(now);
@@ -205,51 +256,48 @@ impl Slot {
     }
 
     /// Writes the packet as a repair: the same numbers, on the repair stream, behind the original sequence
-    /// number (RFC 4588 §4). `None` as for [`write`](Self::write), or when the client takes no repairs.
-    pub fn write_repair(
-        &mut self,
-        now: Instant,
-        stored: &Stored<'_>,
-        twcc: u16,
-        out: &mut [u8],
-    ) -> Option<Written> {
-        let (pt, ssrc) = (self.plan.repair_pt?, self.repair_ssrc?);
-        let rewritten = self.rewriter.rewrite(now, &source_packet(stored))?;
+    /// number (RFC 4588 §4). `None` when it never went out, or when the client takes no repairs.
+    pub fn write_repair(&mut self, piece: &Piece<'_>, twcc: u16, out: &mut [u8]) -> Option<Written> {
+        let stored = &piece.stored;
+        let carriage = self.carriage(stored.meta.codec)?;
+        let (pt, ssrc) = (carriage.repair_pt?, self.repair_ssrc?);
+        let rewritten = self.rewriter.again(piece.feed, &source_packet(stored))?;
         let index = self.next_repair;
         let seq = index as u16;
-        let header = Header { pt, ssrc, seq, timestamp: rewritten.timestamp, marker: stored.meta.marker };
-        let header_len = self.write_header(&header, stored.aux, twcc, out);
+        let header = Header { pt, ssrc, seq, timestamp: rewritten.timestamp, marker: piece.marker() };
+        let header_len = self.write_header(&header, piece, twcc, out);
         let osn = (rewritten.seq as u16).to_be_bytes();
         out.get_mut(header_len..header_len + 2)?.copy_from_slice(&osn);
-        let plain_len = write_payload(stored, &rewritten, header_len + 2, out)?;
+        let plain_len = write_payload(stored, &rewritten, carriage.redundancy, header_len + 2, out)?;
         self.next_repair += 1;
         Some(Written { index, header_len, plain_len })
     }
 
-    /// The source packet behind a sequence number that the subscriber misses, if it went out on the present
-    /// source.
-    pub fn source_seq(&self, seq: u16) -> Option<u64> {
-        self.rewriter.source_of(self.rewriter.unwrap_out(seq)?)
-    }
-
-    /// Whether a request for source packet `seq` is to be answered now.
-    pub fn judge_request(&mut self, now: Instant, seq: u64, rtt: Duration) -> resend::Verdict {
-        self.resends.judge(now, seq, rtt)
+    /// The packet behind a sequence number that the subscriber misses, if it may be sent again now.
+    pub fn judge_request(&mut self, now: Instant, seq: u16, rtt: Duration) -> Option<(Feed, u64)> {
+        let out = self.rewriter.unwrap_out(seq)?;
+        let source = self.rewriter.source_of(out)?;
+        (self.resends.judge(now, out, rtt) == resend::Verdict::Resend).then_some(source)
     }
 
     /// The client takes repairs on this slot in the codec it carries.
     pub fn takes_repairs(&self) -> bool {
-        self.repair_ssrc.is_some() && self.plan.repair_pt.is_some()
+        self.repair_ssrc.is_some() && self.plan.carriage.is_some_and(|carriage| carriage.repair_pt.is_some())
     }
 
-    /// The source left out a sequence number on purpose.
-    pub fn skip(&mut self, seq: u64) {
-        self.rewriter.drop_one(seq);
+    /// A packet of the source is left out on purpose: the numbers close up.
+    pub fn skip(&mut self, feed: Feed, seq: u64) {
+        self.rewriter.drop_one(feed, seq);
     }
 
-    fn write_header(&self, header: &Header, carried: &[u8], twcc: u16, out: &mut [u8]) -> usize {
+    fn write_header(&self, header: &Header, piece: &Piece<'_>, twcc: u16, out: &mut [u8]) -> usize {
         let plan = &self.plan;
-        let is_long = |(_, value): (Extension, &[u8])| !(1..=16).contains(&value.len());
+        let carried = piece.stored.aux;
+        // A restricted descriptor grows by four bytes at most.
+        let is_long = |(kind, value): (Extension, &[u8])| {
+            let most = if kind == Extension::DependencyDescriptor { 12 } else { 16 };
+            !(1..=most).contains(&value.len())
+        };
         let two_byte = plan.may_two_byte && (plan.needs_two_byte || Carried::iter(carried).any(is_long));
         let Header { pt, ssrc, seq, timestamp, marker } = *header;
         let mut writer = HeaderWriter::new(out, marker, pt, seq, timestamp, ssrc, two_byte);
@@ -261,7 +309,15 @@ impl Slot {
         }
         for (kind, value) in Carried::iter(carried) {
             let id = plan.forwarded[kind as usize];
-            if id != 0 {
+            if id == 0 {
+                continue;
+            }
+            if kind == Extension::DependencyDescriptor {
+                let mut descriptor = [0; descriptor::MAX_BYTES];
+                let len = piece.restrict(value, &mut descriptor);
+                self.frames.patch(piece.feed.track, &mut descriptor[..len]);
+                writer.element(id, &descriptor[..len]);
+            } else {
                 writer.element(id, value);
             }
         }
@@ -273,11 +329,17 @@ impl Slot {
         self.plan.transport_cc.is_some()
     }
 
+    /// The feed of the packet that went out last: whose clock the next sender report tells.
+    pub fn feed(&self) -> Option<Feed> {
+        self.rewriter.feed()
+    }
+
     /// The publisher's sender report as this subscriber must see it: same capture time, our timestamps and
     /// counts. None without a report, or when nothing was sent for two seconds.
     pub fn sender_report(
         &self,
         now: Instant,
+        feed: Feed,
         source: &SenderReportMap,
     ) -> Option<rtcp::sender_report::SenderReport> {
         let quiet = now.saturating_duration_since(self.sent_at?);
@@ -292,37 +354,144 @@ impl Slot {
         Some(rtcp::sender_report::SenderReport {
             ssrc: self.ssrc.0,
             ntp_time: ntp,
-            rtp_time: self.rewriter.timestamp_of(source.rtp.wrapping_add(ticks))?,
+            rtp_time: self.rewriter.timestamp_of(feed, source.rtp.wrapping_add(ticks))?,
             packet_count: self.packets,
             octet_count: self.octets,
             ..Default::default()
         })
     }
 
-    fn choose_pt(&mut self) {
-        let source = self.source;
-        let binding = |codecs: &[CodecBinding]| {
-            source.and_then(|source| codecs.iter().find(|binding| binding.codec == source.codec).cloned())
+    /// Looks up how the source's codec goes out.
+    fn tune(&mut self) {
+        self.plan.carriage = self.source.and_then(|source| Carriage::of(&self.plan.codecs, source.codec));
+    }
+
+    /// How a packet of `codec` goes out: as the one before it, mostly.
+    fn carriage(&mut self, codec: Codec) -> Option<Carriage> {
+        if self.plan.carriage.is_none_or(|carriage| carriage.codec != codec) {
+            self.plan.carriage = Carriage::of(&self.plan.codecs, codec);
+        }
+        self.plan.carriage
+    }
+}
+
+impl Carriage {
+    fn of(codecs: &[CodecBinding], codec: Codec) -> Option<Carriage> {
+        let binding = CodecBinding::carrying(codecs, codec)?;
+        let opus = codecs.iter().find(|binding| binding.codec == Codec::Opus);
+        let redundancy = match (codec, binding.codec, opus) {
+            (Codec::Red, Codec::Red, Some(opus)) => Redundancy::Kept(opus.pt),
+            (Codec::Red, ..) => Redundancy::Stripped,
+            _ => Redundancy::None,
         };
-        let chosen = binding(&self.plan.codecs);
-        self.plan.pt = chosen.as_ref().map(|binding| binding.pt);
-        self.plan.repair_pt = chosen.and_then(|binding| binding.rtx);
+        Some(Carriage { codec, pt: binding.pt, repair_pt: binding.rtx, redundancy })
+    }
+}
+
+impl Piece<'_> {
+    /// The last packet that the subscriber gets of a picture ends it, RFC 9628 §4.1.
+    fn marker(&self) -> bool {
+        let picture = &self.stored.meta.picture;
+        self.stored.meta.marker || (picture.ends_frame && picture.spatial == self.passes.0)
+    }
+
+    /// A dependency descriptor names the decode targets that the subscriber can count on: in every packet, for a
+    /// receiver that waits for a frame of a target it will never get stands still.
+    fn restrict(&self, value: &[u8], out: &mut [u8]) -> usize {
+        let (spatial, temporal) = self.passes;
+        let structure = self.structure.filter(|_| (spatial, temporal) != (u8::MAX, u8::MAX));
+        let restricted = structure.and_then(|structure| {
+            descriptor::restrict(value, structure, structure.targets_within(spatial, temporal), out)
+        });
+        restricted.unwrap_or_else(|| {
+            let len = value.len().min(out.len());
+            out[..len].copy_from_slice(&value[..len]);
+            len
+        })
+    }
+}
+
+/// The frame numbers of dependency descriptors, which must not run back when another publisher takes the slot:
+/// a receiver drops a keyframe that seems older than the last (libwebrtc). Within one publisher's track they are
+/// left as they are, for its layers count together.
+#[derive(Debug, Default)]
+struct FrameNumbers {
+    /// What is added for the present track, and for the one before it, whose repairs may still come.
+    present: Option<(TrackKey, u16)>,
+    before: Option<(TrackKey, u16)>,
+    /// The newest number out.
+    newest: u16,
+}
+
+impl FrameNumbers {
+    /// A packet of `track` is about to go out for the first time, with this descriptor.
+    fn follow(&mut self, track: TrackKey, descriptor: &[u8]) {
+        let Some([_, high, low]) = descriptor.first_chunk::<3>() else { return };
+        let number = u16::from_be_bytes([*high, *low]);
+        let added = match self.present {
+            Some((present, added)) if present == track => added,
+            None => 0,
+            Some(_) => self.newest.wrapping_add(1).wrapping_sub(number),
+        };
+        if self.present.is_none_or(|(present, _)| present != track) {
+            self.before = self.present.replace((track, added));
+        }
+        let out = number.wrapping_add(added);
+        if out.wrapping_sub(self.newest) < 1 << 15 {
+            self.newest = out;
+        }
+    }
+
+    fn patch(&self, track: TrackKey, descriptor: &mut [u8]) {
+        let known = [self.present, self.before].into_iter().flatten().find(|(known, _)| *known == track);
+        if let (Some((_, added)), Some([_, high, low])) = (known, descriptor.first_chunk_mut::<3>()) {
+            [*high, *low] = u16::from_be_bytes([*high, *low]).wrapping_add(added).to_be_bytes();
+        }
     }
 }
 
 fn source_packet(stored: &Stored<'_>) -> SourcePacket {
     let meta = stored.meta;
-    let picture = meta.vp8.and_then(|vp8| Some((vp8.picture_id?.value, vp8.tl0_pic_idx.unwrap_or(0))));
-    SourcePacket { seq: meta.seq, timestamp: meta.timestamp, picture }
+    SourcePacket { seq: meta.seq, timestamp: meta.timestamp, picture: meta.picture.numbers.get() }
 }
 
-/// Copies the payload to `at` and gives it its outgoing picture numbers. The length so far.
-fn write_payload(stored: &Stored<'_>, rewritten: &Rewritten, at: usize, out: &mut [u8]) -> Option<usize> {
-    let end = at + stored.payload.len();
+/// Copies the payload to `at` and gives it its outgoing numbers. The length so far.
+fn write_payload(
+    stored: &Stored<'_>,
+    rewritten: &Rewritten,
+    redundancy: Redundancy,
+    at: usize,
+    out: &mut [u8],
+) -> Option<usize> {
+    let from = match redundancy {
+        Redundancy::Stripped => stored.payload.get(red::primary(stored.payload)?.1)?,
+        Redundancy::None | Redundancy::Kept(_) => stored.payload,
+    };
+    let end = at + from.len();
     let payload = out.get_mut(at..end)?;
-    payload.copy_from_slice(stored.payload);
-    if let Some(vp8) = &stored.meta.vp8 {
-        vp8.patch(payload, rewritten.picture_id, rewritten.tl0);
+    payload.copy_from_slice(from);
+    if let Redundancy::Kept(pt) = redundancy {
+        red::retype(payload, pt.0);
     }
+    stored.meta.picture.numbers.patch(payload, rewritten.picture_id, rewritten.tl0);
     Some(end)
+}
+
+#[test]
+fn frame_numbers_go_on_when_the_publisher_changes() {
+    let mut keys = slotmap::SlotMap::with_key();
+    let (ada, eve): (TrackKey, TrackKey) = (keys.insert(()), keys.insert(()));
+    let mut frames = FrameNumbers::default();
+    let mut out = |track, number: u16| {
+        let [high, low] = number.to_be_bytes();
+        let mut descriptor = [0xc0, high, low];
+        frames.follow(track, &descriptor);
+        frames.patch(track, &mut descriptor);
+        u16::from_be_bytes([descriptor[1], descriptor[2]])
+    };
+    assert_eq!(out(ada, 65_535), 65_535, "the first publisher's are left alone");
+    assert_eq!(out(ada, 1), 1);
+    assert_eq!(out(eve, 40_000), 2, "never back");
+    assert_eq!(out(eve, 40_007), 9);
+    assert_eq!(out(ada, 3), 10);
 }

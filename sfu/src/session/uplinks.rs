@@ -1,23 +1,24 @@
 //! What one peer publishes: its media sections, the streams that feed them, and their accounts.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::counters::{Counters, DropKind, Transmission};
 use crate::drop::DropReason;
-use crate::ids::{MediaKind, Mid, Pt, Ssrc, TrackKey};
+use crate::ids::{MediaKind, Mid, Pt, Rid, Ssrc, TrackKey};
 use crate::media::arrivals::Arrivals;
 use crate::media::budget::{Policer, Verdict};
-use crate::media::codec::Codec;
 use crate::media::history::PacketMeta;
 use crate::media::nack::{Arrival, Nacks};
+use crate::media::picture::PictureReader;
 use crate::media::receive::Receiver;
 use crate::seq::SeqUnwrapper;
 use crate::session::negotiate::{self, CodecBinding, Extension, ExtensionMap};
 use crate::session::srtp::Inbound;
 use crate::units::Bitrate;
+use crate::wire::descriptor::Structure;
 use crate::wire::rtp::RtpHeader;
-use crate::wire::vp8::Vp8Descriptor;
 
 /// Streams one peer may send: each published section needs a media and a repair stream, three times over
 /// for simulcast.
@@ -26,7 +27,7 @@ const MAX_STREAMS: usize = 64;
 /// SSRCs of removed sections that are remembered, with their replay windows.
 const MAX_RETIRED: usize = 64;
 
-/// The least time between two changes of the SSRC that feeds a section.
+/// The least time between two changes of the SSRC that feeds a layer.
 const SWITCH_SPACING: Duration = Duration::from_millis(500);
 
 /// Unannounced SSRCs per second that we try to authenticate, to learn them by their MID. The rest are
@@ -54,12 +55,35 @@ pub struct Uplink {
     nack: bool,
     /// Where the router keeps it; given at publication.
     pub track: TrackKey,
+    /// One without simulcast.
+    layers: Vec<Encoding>,
+}
+
+/// One of the streams by which the peer sends a section's media: with simulcast, a layer.
+#[derive(Default)]
+struct Encoding {
+    /// The name the client gave it; `None` without simulcast.
+    rid: Option<Rid>,
     /// The SSRC whose media is being forwarded.
     active: Option<Ssrc>,
     switched_at: Option<Instant>,
 }
 
 impl Uplink {
+    /// The layer named in `extension`, by the value that the packet has there.
+    fn layer_named(&self, extension: Extension, header: &RtpHeader, plain: &[u8]) -> Option<u8> {
+        let id = self.extensions.id_of(extension)?;
+        let (_, name) = header.extensions(plain).find(|(found, _)| *found == id)?;
+        let named = |layer: &Encoding| layer.rid.is_some_and(|rid| rid.as_bytes() == name);
+        self.layers.iter().position(named).map(|layer| layer as u8)
+    }
+
+    fn is_simulcast(&self) -> bool {
+        self.layers.iter().any(|layer| layer.rid.is_some())
+    }
+}
+
+impl Encoding {
     /// Another SSRC may take over only once in a while: stragglers of the old one must not take back over.
     fn may_switch(&self, now: Instant) -> bool {
         self.switched_at.is_none_or(|at| now >= at + SWITCH_SPACING)
@@ -74,17 +98,32 @@ struct Stream {
     receiver: Receiver,
     nacks: Nacks,
     unwrapper: SeqUnwrapper,
+    pictures: PictureReader,
     /// Something authentic arrived on it.
     proven: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
-    Media,
+    /// The layer is unknown until a packet has named it; 0 without simulcast.
+    Media { layer: Option<u8> },
     /// RFC 4588: carries repairs of another stream.
-    Repair {
-        of: Ssrc,
-    },
+    Repair { of: Repaired },
+}
+
+/// How a repair stream says what it repairs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repaired {
+    /// By `a=ssrc-group:FID`, or by being the only one.
+    Stream(Ssrc),
+    /// By its repaired rid.
+    Layer(u8),
+}
+
+impl Role {
+    fn is_media(self) -> bool {
+        matches!(self, Role::Media { .. })
+    }
 }
 
 /// What became of a received packet.
@@ -92,13 +131,14 @@ pub enum Outcome {
     /// It goes on to the router.
     Forward(Received),
     /// Padding that took a sequence number of the media stream: nobody should miss it.
-    Skip { track: TrackKey, seq: u64 },
+    Skip { track: TrackKey, layer: u8, seq: u64 },
     /// Authentic, and booked; nothing to forward.
     Nothing,
 }
 
 /// The media packet that a received one is or repairs.
 struct Original {
+    layer: u8,
     ssrc: Ssrc,
     seq: u16,
     pt: Pt,
@@ -108,8 +148,13 @@ struct Original {
 /// One received packet, ready for the router.
 pub struct Received {
     pub track: TrackKey,
+    pub layer: u8,
     pub kind: MediaKind,
     pub meta: PacketMeta,
+    /// Width and height of the picture, where the packet says.
+    pub size: Option<(u16, u16)>,
+    /// What later dependency descriptors refer to, where the packet brings it.
+    pub structure: Option<Arc<Structure>>,
     /// Where the payload lies in the datagram.
     pub payload: std::ops::Range<usize>,
     /// The publisher began a new stream: sequence numbers are unrelated to those before.
@@ -144,6 +189,10 @@ impl Carried {
 
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    fn get(&self, wanted: Extension) -> Option<&[u8]> {
+        Carried::iter(&self.bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
     }
 
     /// Reads back what [`collect`](Self::collect) wrote.
@@ -203,8 +252,10 @@ impl Uplinks {
             remb: negotiated.remb,
             nack: negotiated.nack && negotiated.kind == MediaKind::Video,
             track,
-            active: None,
-            switched_at: None,
+            layers: match &negotiated.rids[..] {
+                [] => vec![Encoding::default()],
+                rids => rids.iter().map(|rid| Encoding { rid: Some(*rid), ..Encoding::default() }).collect(),
+            },
         });
         self.announce(negotiated);
     }
@@ -231,7 +282,7 @@ impl Uplinks {
     /// The media streams a REMB is about: those of sections that take it.
     pub fn remb_ssrcs(&self) -> Vec<u32> {
         let takes = |mid| self.get(mid).is_some_and(|uplink| uplink.remb);
-        let media = self.streams.iter().filter(|stream| stream.role == Role::Media && stream.proven);
+        let media = self.streams.iter().filter(|stream| stream.role.is_media() && stream.proven);
         media.filter(|stream| takes(stream.mid)).map(|stream| stream.ssrc.0).collect()
     }
 
@@ -239,20 +290,19 @@ impl Uplinks {
     pub fn media_ssrcs(&self) -> impl Iterator<Item = (Ssrc, MediaKind)> {
         self.streams
             .iter()
-            .filter(|stream| stream.role == Role::Media && stream.proven)
+            .filter(|stream| stream.role.is_media() && stream.proven)
             .map(|stream| (stream.ssrc, stream.kind))
     }
 
     /// The media streams of one section.
     pub fn media_ssrcs_of(&self, mid: Mid) -> impl Iterator<Item = (Ssrc, MediaKind)> {
-        let streams =
-            self.streams.iter().filter(move |stream| stream.mid == mid && stream.role == Role::Media);
+        let streams = self.streams.iter().filter(move |stream| stream.mid == mid && stream.role.is_media());
         streams.map(|stream| (stream.ssrc, stream.kind))
     }
 
-    /// The SSRC whose media feeds the section `mid`: whom to ask for a keyframe.
-    pub fn active_ssrc(&self, mid: Mid) -> Option<Ssrc> {
-        self.get(mid)?.active
+    /// The SSRC whose media feeds a layer of the section `mid`: whom to ask for a keyframe.
+    pub fn active_ssrc(&self, mid: Mid, layer: u8) -> Option<Ssrc> {
+        self.get(mid)?.layers.get(usize::from(layer))?.active
     }
 
     /// Whether the peer may send reports as `ssrc`.
@@ -260,18 +310,25 @@ impl Uplinks {
         self.find(ssrc).is_ok()
     }
 
-    /// The receiver accounts of one stream, with its section.
+    /// The receiver accounts of one media stream, with its section.
     pub fn receiver_mut(&mut self, ssrc: Ssrc) -> Option<(&mut Receiver, Mid)> {
         let at = self.find(ssrc).ok()?;
         let stream = &mut self.streams[at];
-        (stream.role == Role::Media).then_some((&mut stream.receiver, stream.mid))
+        stream.role.is_media().then_some((&mut stream.receiver, stream.mid))
+    }
+
+    /// The layer that a media stream feeds now, with its section.
+    pub fn fed_by(&self, ssrc: Ssrc) -> Option<(&Uplink, u8)> {
+        let uplink = self.get(self.streams[self.find(ssrc).ok()?].mid)?;
+        let layer = uplink.layers.iter().position(|layer| layer.active == Some(ssrc))?;
+        Some((uplink, layer as u8))
     }
 
     /// Reception reports for every media stream that has sent something, 31 at most (RFC 3550 §6.4.1).
     pub fn report_blocks(&mut self, now: Instant) -> Vec<rtcp::reception_report::ReceptionReport> {
         self.streams
             .iter_mut()
-            .filter(|stream| stream.role == Role::Media && stream.proven)
+            .filter(|stream| stream.role.is_media() && stream.proven)
             .take(31)
             .map(|stream| stream.receiver.report_block(now, stream.ssrc.0))
             .collect()
@@ -292,7 +349,7 @@ impl Uplinks {
             return Err((DropKind::Other, DropReason::UnknownSsrc));
         }
         let drop_kind = known.map_or(DropKind::Other, |at| self.streams[at].kind.into());
-        let (_, plain_len) =
+        let (index, plain_len) =
             inbound.open_rtp(header.ssrc, header.seq, header.len, packet).map_err(|reason| match reason {
                 // Before authentication the SSRC says nothing about the sender.
                 DropReason::SrtpReplay if known.is_ok() => (drop_kind, reason),
@@ -312,7 +369,7 @@ impl Uplinks {
                 }
             },
         };
-        self.account(now, arrived, at, *header, &*plain, counters)
+        self.account(now, arrived, at, (*header, index), &*plain, counters)
     }
 
     fn account(
@@ -320,7 +377,7 @@ impl Uplinks {
         now: Instant,
         arrived: Instant,
         at: usize,
-        header: RtpHeader,
+        (header, index): (RtpHeader, u64),
         plain: &[u8],
         counters: &mut Counters,
     ) -> Result<Outcome, (DropKind, DropReason)> {
@@ -337,22 +394,29 @@ impl Uplinks {
         let payload = header.payload(plain).ok_or(malformed)?.len();
         let transmission = match role {
             _ if payload == 0 => Transmission::Padding,
-            Role::Media => Transmission::First,
+            Role::Media { .. } => Transmission::First,
             Role::Repair { .. } => Transmission::Rtx,
         };
         counters.ingress(kind, transmission, plain.len());
         let verdict = self.policer.admit(now, kind, plain.len());
 
-        let (track, active) = (uplink.track, uplink.active);
-        let Some(original) = self.original(section, role, &header, plain, payload) else {
-            // Padding on a repair stream, or a repair of a stream that is not the one forwarded.
+        let track = uplink.track;
+        let Some(original) = self.original(section, at, &header, plain, payload) else {
+            // Padding on a repair stream, a repair of a stream that is not the one forwarded, or a layer that
+            // nobody has negotiated.
             return Ok(Outcome::Nothing);
         };
+        let layer = original.layer;
         let uplink = &mut self.uplinks[section];
+        let encoding = uplink.layers.get_mut(usize::from(layer)).ok_or(malformed)?;
         let stream = self.streams.iter_mut().find(|stream| stream.ssrc == original.ssrc).ok_or(malformed)?;
-        let seq = stream.unwrapper.unwrap(original.seq);
-        let restarted = active != Some(original.ssrc);
-        if restarted && (payload == 0 || verdict == Verdict::Police || !uplink.may_switch(now)) {
+        let seq = match role.is_media() {
+            // More than 2^15 packets lost in a row would lead the wire's 16 bits astray.
+            true => stream.unwrapper.take(index),
+            false => stream.unwrapper.unwrap(original.seq),
+        };
+        let restarted = encoding.active != Some(original.ssrc);
+        if restarted && (payload == 0 || verdict == Verdict::Police || !encoding.may_switch(now)) {
             // A stream takes over with a packet that goes on, or not at all.
             return Ok(Outcome::Nothing);
         }
@@ -364,62 +428,82 @@ impl Uplinks {
             false => Arrival::Next,
         };
         if payload == 0 {
-            return Ok(Outcome::Skip { track, seq });
+            return Ok(Outcome::Skip { track, layer, seq });
         }
         if verdict == Verdict::Police {
             return Err((kind.into(), DropReason::Policed));
         }
         let codec = uplink.codecs.iter().find(|codec| codec.pt == original.pt).ok_or(malformed)?.codec;
         if restarted {
-            uplink.active = Some(original.ssrc);
-            uplink.switched_at = Some(now);
+            encoding.active = Some(original.ssrc);
+            encoding.switched_at = Some(now);
         }
         self.carried.collect(&header, plain, &uplink.extensions);
         let bytes = plain.get(original.payload.clone()).ok_or(malformed)?;
-        let vp8 = match codec {
-            Codec::Vp8 => Vp8Descriptor::parse(bytes),
-            _ => None,
-        };
-        let keyframe = vp8.is_some_and(|descriptor| descriptor.is_keyframe(bytes));
-        if keyframe {
+        let (timestamp, marker) = (header.timestamp, header.marker);
+        let descriptor = self.carried.get(Extension::DependencyDescriptor);
+        let reading = stream.pictures.read(codec, timestamp, marker, descriptor, bytes);
+        let picture = reading.picture;
+        if picture.keyframe {
             stream.nacks.on_keyframe(seq);
         }
-        let (timestamp, marker) = (header.timestamp, header.marker);
-        let meta = PacketMeta { seq, timestamp, marker, keyframe, vp8, arrived };
-        let torn = arrival == Arrival::Torn;
-        Ok(Outcome::Forward(Received { track, kind, meta, payload: original.payload, restarted, torn }))
+        Ok(Outcome::Forward(Received {
+            track,
+            layer,
+            kind,
+            meta: PacketMeta { seq, timestamp, marker, codec, picture, arrived },
+            size: reading.size,
+            structure: reading.structure,
+            payload: original.payload,
+            restarted,
+            torn: arrival == Arrival::Torn,
+        }))
     }
 
-    /// The media packet behind a received one: itself, or what a repair carries (RFC 4588 §4).
+    /// The media packet behind a received one of stream `at`: itself, or what a repair carries (RFC 4588 §4).
     fn original(
-        &self,
+        &mut self,
         section: usize,
-        role: Role,
+        at: usize,
         header: &RtpHeader,
         plain: &[u8],
         payload: usize,
     ) -> Option<Original> {
+        let uplink = &self.uplinks[section];
         let range = header.len..header.len + payload;
-        match role {
-            Role::Media => {
-                Some(Original { ssrc: header.ssrc, seq: header.seq, pt: header.pt, payload: range })
-            }
-            Role::Repair { of } => {
-                let uplink = &self.uplinks[section];
-                if uplink.active != Some(of) {
-                    return None;
+        let of = match &mut self.streams[at].role {
+            Role::Media { layer } => {
+                if layer.is_none() {
+                    *layer = uplink.layer_named(Extension::Rid, header, plain);
                 }
-                let osn = plain.get(range.clone())?.first_chunk::<2>()?;
-                let codec = uplink.codecs.iter().find(|codec| codec.rtx == Some(header.pt))?;
-                let payload = range.start + 2..range.end;
-                Some(Original { ssrc: of, seq: u16::from_be_bytes(*osn), pt: codec.pt, payload })
+                let layer = (*layer)?;
+                return Some(Original {
+                    layer,
+                    ssrc: header.ssrc,
+                    seq: header.seq,
+                    pt: header.pt,
+                    payload: range,
+                });
             }
-        }
+            Role::Repair { of } => *of,
+        };
+        let (layer, ssrc) = match of {
+            Repaired::Layer(layer) => (layer, uplink.layers.get(usize::from(layer))?.active?),
+            Repaired::Stream(ssrc) => {
+                // Not the one forwarded: nobody asked for it.
+                let layer = uplink.layers.iter().position(|layer| layer.active == Some(ssrc))?;
+                (layer as u8, ssrc)
+            }
+        };
+        let osn = plain.get(range.clone())?.first_chunk::<2>()?;
+        let codec = uplink.codecs.iter().find(|codec| codec.rtx == Some(header.pt))?;
+        let payload = range.start + 2..range.end;
+        Some(Original { layer, ssrc, seq: u16::from_be_bytes(*osn), pt: codec.pt, payload })
     }
 
     /// Asks `ask` for every packet that is missing and due, per media stream.
     pub fn poll_nacks(&mut self, now: Instant, rtt: Duration, mut ask: impl FnMut(Ssrc, Vec<u16>)) {
-        for stream in self.streams.iter_mut().filter(|stream| stream.role == Role::Media) {
+        for stream in self.streams.iter_mut().filter(|stream| stream.role.is_media()) {
             let mut lost = Vec::new();
             stream.nacks.poll(now, rtt, |seq| lost.push(seq as u16));
             if !lost.is_empty() {
@@ -434,20 +518,21 @@ impl Uplinks {
         nacks.chain(self.arrivals.poll_timeout()).min()
     }
 
-    /// Files the SSRCs that the description announces.
+    /// Files the SSRCs that the description announces. With simulcast, their packets say which layer they are;
+    /// until one does, the order of the names counts (Firefox writes both).
     fn announce(&mut self, negotiated: &negotiate::Uplink) {
-        for binding in &negotiated.ssrcs {
+        let in_order = negotiated.rids.len() == negotiated.ssrcs.len();
+        for (index, binding) in negotiated.ssrcs.iter().enumerate() {
             self.retired.retain(|ssrc| *ssrc != binding.ssrc && Some(*ssrc) != binding.rtx);
-            self.insert(
-                binding.ssrc,
-                negotiated.mid,
-                negotiated.kind,
-                negotiated.codecs.first(),
-                Role::Media,
-            );
+            let layer = match negotiated.rids.is_empty() {
+                true => Some(0),
+                false => in_order.then_some(index as u8),
+            };
+            let (mid, kind, codec) = (negotiated.mid, negotiated.kind, negotiated.codecs.first());
+            self.insert(binding.ssrc, mid, kind, codec, Role::Media { layer });
             if let Some(rtx) = binding.rtx {
-                let role = Role::Repair { of: binding.ssrc };
-                self.insert(rtx, negotiated.mid, negotiated.kind, negotiated.codecs.first(), role);
+                let role = Role::Repair { of: Repaired::Stream(binding.ssrc) };
+                self.insert(rtx, mid, kind, codec, role);
             }
         }
     }
@@ -472,9 +557,16 @@ impl Uplinks {
                 candidates.next().filter(|_| candidates.next().is_none())?
             }
         };
-        let role = match uplink.codecs.iter().any(|codec| codec.rtx == Some(header.pt)) {
-            true => Role::Repair { of: uplink.active? },
-            false => Role::Media,
+        let repairs = uplink.codecs.iter().any(|codec| codec.rtx == Some(header.pt));
+        let role = match (uplink.is_simulcast(), repairs) {
+            (false, false) => Role::Media { layer: Some(0) },
+            (false, true) => Role::Repair { of: Repaired::Stream(uplink.layers.first()?.active?) },
+            // A stream of no layer that we know is nobody's.
+            (true, false) => Role::Media { layer: Some(uplink.layer_named(Extension::Rid, header, plain)?) },
+            (true, true) => {
+                let layer = uplink.layer_named(Extension::RepairedRid, header, plain)?;
+                Role::Repair { of: Repaired::Layer(layer) }
+            }
         };
         let (mid, kind, codec) = (uplink.mid, uplink.kind, uplink.codecs.first().cloned());
         self.insert(header.ssrc, mid, kind, codec.as_ref(), role)
@@ -505,6 +597,7 @@ impl Uplinks {
                         receiver,
                         nacks: Nacks::default(),
                         unwrapper,
+                        pictures: PictureReader::default(),
                         proven: false,
                     },
                 );

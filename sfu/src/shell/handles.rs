@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::events::Events;
 use super::sfu::Shared;
 use super::worker::Command;
-use crate::config::PeerConfig;
+use crate::config::{LayerLimit, PeerConfig};
 use crate::error::{JoinError, NegotiateError};
 use crate::event::PeerEvent;
 use crate::ids::PeerId;
@@ -151,6 +151,25 @@ impl Peer {
         if self.send(Command::SetPublishCap { peer: self.shared.id, cap: cap.into(), reply }).is_ok() {
             let _ = done.await;
         }
+    }
+
+    /// Has the client find its way to us anew (ICE restart, RFC 8445 §9), by a [`PeerEvent::Offer`]: for a host
+    /// that knows its client has changed networks, or that its media has stopped. Media flows on meanwhile.
+    pub fn restart_ice(&self) {
+        let _ = self.send(Command::RestartIce { peer: self.shared.id });
+    }
+
+    /// Limits what this peer gets of the track on its m-line `mid` (see
+    /// [`SlotInfo::mid`](crate::SlotInfo::mid)): a tile of 180 lines needs no 720. The limit stays with the m-line,
+    /// whatever it carries later. Within it, the peer gets the best layer that its publisher sends and its network
+    /// carries; a step up shows at the publisher's next keyframe, which is asked for.
+    ///
+    /// False when the peer has no such m-line to receive on, or is gone.
+    pub async fn limit_layers(&self, mid: &str, limit: LayerLimit) -> bool {
+        let (reply, found) = oneshot::channel();
+        let (peer, mid) = (self.shared.id, mid.to_owned());
+        let sent = self.send(Command::LimitLayers { peer, mid, limit, reply }).is_ok();
+        sent && found.await.unwrap_or(false)
     }
 
     /// Lets the peer go now, whoever else holds a handle.

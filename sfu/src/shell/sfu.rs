@@ -58,7 +58,10 @@ impl Sfu {
         let shards: Vec<Arc<Shard>> = (0..workers).map(|_| Arc::default()).collect();
         let metrics = Metrics::new(shards.clone());
         let cpus = probes::allowed_cpus();
-        let pin = config.pin_workers && cpus.len() >= usize::from(workers);
+        // With a CPU quota fewer count as available than are allowed: then our neighbours see the same CPUs, and
+        // all of us would crowd onto the first.
+        let whole = std::thread::available_parallelism().is_ok_and(|count| count.get() == cpus.len());
+        let pin = config.pin_workers && whole && cpus.len() >= usize::from(workers);
         let mut announced = Vec::new();
         let mut handles = Vec::new();
         for (n, ((local, socket), shard)) in (0..workers).zip(sockets.into_iter().zip(shards)) {
@@ -168,12 +171,17 @@ fn candidates(config: &Config, local: SocketAddr, worker: u16) -> Result<Vec<Soc
         IpAddr::V6(v6) => ip.is_ipv6() || v6.is_unspecified(),
         IpAddr::V4(_) => ip.is_ipv4(),
     };
-    let one = |announce: &crate::config::Announce| match reachable(announce.ip) {
-        true => Ok(SocketAddr::new(
-            announce.ip,
-            announce.port.map_or(local.port(), |port| port.wrapping_add(worker)),
-        )),
-        false => Err(StartError::AddressFamily { announced: announce.ip, media }),
+    let one = |announce: &crate::config::Announce| {
+        if !reachable(announce.ip) {
+            return Err(StartError::AddressFamily { announced: announce.ip, media });
+        }
+        let port = match announce.port {
+            None => local.port(),
+            Some(port) => port
+                .checked_add(worker)
+                .ok_or(StartError::Workers { workers: usize::from(worker) + 1, port })?,
+        };
+        Ok(SocketAddr::new(announce.ip, port))
     };
     config.announce.iter().map(one).collect()
 }

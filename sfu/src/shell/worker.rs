@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::clock::{self, Reading};
 use super::events::Events;
 use super::socket::Socket;
-use crate::config::PeerConfig;
+use crate::config::{LayerLimit, PeerConfig};
 use crate::counters::IoOp;
 use crate::counters::PanicScope;
 use crate::engine::{Engine, EngineConfig};
@@ -58,6 +58,15 @@ pub enum Command {
         peer: PeerId,
         cap: Option<Bitrate>,
         reply: Reply<()>,
+    },
+    RestartIce {
+        peer: PeerId,
+    },
+    LimitLayers {
+        peer: PeerId,
+        mid: String,
+        limit: LayerLimit,
+        reply: Reply<bool>,
     },
     Leave {
         peer: PeerId,
@@ -273,6 +282,13 @@ impl Worker {
             Command::SetPublishCap { peer, cap, reply } => {
                 self.guarded(|engine| engine.set_publish_cap(now, peer, cap));
                 let _ = reply.send(());
+            }
+            Command::RestartIce { peer } => {
+                self.guarded(|engine| engine.restart_ice(now, peer));
+            }
+            Command::LimitLayers { peer, mid, limit, reply } => {
+                let found = self.guarded(|engine| engine.limit_layers(now, peer, &mid, limit));
+                let _ = reply.send(found.unwrap_or(false));
             }
             Command::Resync { peer } => {
                 self.guarded(|engine| engine.resync(now, peer));

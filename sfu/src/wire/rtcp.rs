@@ -51,7 +51,8 @@ pub fn gate(compound: &[u8], max_twcc_packets: usize) -> Result<Counts, DropReas
 /// says and as long as its type needs, together exactly the datagram (RFC 3550 §A.2). Reduced-size
 /// compounds (RFC 5506) pass. Padding belongs to the last sub-packet (RFC 3550 §6.4.1), save that
 /// transport-wide feedback is padded wherever it stands: that is how its writers, ours upstream among
-/// them, reach a 32-bit boundary.
+/// them, reach a 32-bit boundary. NACK and FIR are lists of whole words that nobody pads, and parsers disagree
+/// on where a padded list ends: it is refused.
 pub fn scan(compound: &[u8]) -> Option<Counts> {
     if compound.is_empty() || compound.len() > MAX_BYTES {
         return None;
@@ -63,7 +64,7 @@ pub fn scan(compound: &[u8]) -> Option<Counts> {
             break;
         }
         let sub = walk.step()?;
-        if sub.padded && !walk.rest.is_empty() && !sub.is_twcc() {
+        if sub.padded && !sub.is_twcc() && (!walk.rest.is_empty() || sub.is_list()) {
             return None;
         }
         count(&mut counts, &sub)?;
@@ -130,6 +131,11 @@ struct SubPacket<'p> {
 }
 
 impl SubPacket<'_> {
+    /// Its entries end where the packet does.
+    fn is_list(&self) -> bool {
+        matches!((self.packet_type, self.count), (RTPFB, NACK) | (PSFB, FIR))
+    }
+
     fn is_twcc(&self) -> bool {
         (self.packet_type, self.count) == (RTPFB, TWCC)
     }

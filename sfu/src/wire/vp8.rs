@@ -72,6 +72,14 @@ impl Vp8Descriptor {
         self.start && self.partition == 0 && header.is_some_and(|header| header & 0x01 == 0)
     }
 
+    /// Width and height, of the first packet of a keyframe: RFC 6386 §9.1. The two bits of scaling above each
+    /// are a wish for the player and not looked at.
+    pub fn size(&self, payload: &[u8]) -> Option<(u16, u16)> {
+        let header = self.is_keyframe(payload).then(|| payload.get(self.len..))??;
+        let &[_, _, _, 0x9d, 0x01, 0x2a, w0, w1, h0, h1] = header.first_chunk()? else { return None };
+        Some((u16::from_le_bytes([w0, w1]) & 0x3fff, u16::from_le_bytes([h0, h1]) & 0x3fff))
+    }
+
     /// Renumbers the payload this descriptor was read from. Fields keep their place and width: a
     /// narrow picture id takes the low seven bits, an absent field stays absent.
     pub fn patch(&self, payload: &mut [u8], picture_id: u16, tl0: u8) {
@@ -150,6 +158,21 @@ mod tests {
     }
 
     #[test]
+    fn a_keyframe_says_its_size() {
+        // 1280x720, both with scaling bits set.
+        let mut payload = [0x10, 0x50, 0x01, 0x00, 0x9d, 0x01, 0x2a, 0x00, 0x45, 0xd0, 0xc2, 0xff];
+        let size = |payload: &[u8]| Vp8Descriptor::parse(payload).unwrap().size(payload);
+        assert_eq!(size(&payload), Some((1_280, 720)));
+        assert_eq!(size(&payload[..11]), Some((1_280, 720)));
+        assert_eq!(size(&payload[..10]), None, "cut");
+        payload[6] = 0x2b;
+        assert_eq!(size(&payload), None, "no start code");
+        payload[6] = 0x2a;
+        payload[1] |= 1;
+        assert_eq!(size(&payload), None, "an interframe");
+    }
+
+    #[test]
     fn a_cut_descriptor_is_none() {
         let whole = [0x90, 0xf0, 0x92, 0x34, 0x56, 0xa5];
         for end in 0..whole.len() {
@@ -195,6 +218,7 @@ mod tests {
             if let Some(descriptor) = Vp8Descriptor::parse(&payload) {
                 prop_assert!(descriptor.len <= payload.len());
                 descriptor.is_keyframe(&payload);
+                descriptor.size(&payload);
             }
         }
     }

@@ -16,7 +16,9 @@ use rtc::peer_connection::event::RTCPeerConnectionEvent;
 use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCDtlsRole, RTCIceCandidate};
+use rtc::peer_connection::transport::{
+    CandidateConfig, CandidateHostConfig, RTCDtlsRole, RTCIceCandidate, RTCIceCandidateInit,
+};
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
@@ -25,7 +27,7 @@ use rtc::rtp_transceiver::{RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTra
 pub use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc_shared::{TaggedBytesMut, TransportContext};
 use sansio::Protocol;
-use sluicegate::{MediaKind, PeerEvent, PeerId, Subscribe};
+use sluicegate::{LeaveReason, MediaKind, PeerEvent, PeerId, Subscribe};
 
 use super::Datagram;
 use super::content::room_tag;
@@ -57,7 +59,19 @@ pub struct Part {
     pub muted: bool,
     /// SSRCs to announce instead of random ones: audio, video.
     pub ssrcs: Option<[u32; 2]>,
+    /// Sends no transport-wide feedback, as clients before 2016 do not.
+    pub old_fashioned: bool,
+    /// The camera's simulcast layers: names and bits per second, smallest first. Empty: one stream.
+    pub layers: Vec<(&'static str, u64)>,
 }
+
+/// What contents name as publisher when they come from the `layer`th layer of the client at `index`.
+pub fn layer_of(index: usize, layer: usize) -> usize {
+    index + layer * 10_000
+}
+
+/// The usual three layers of 720 lines.
+pub const THREE_LAYERS: [(&str, u64); 3] = [("q", 150_000), ("h", 500_000), ("f", 1_700_000)];
 
 pub const AUDIO: u8 = 1;
 pub const VIDEO: u8 = 2;
@@ -78,6 +92,8 @@ pub fn publishes(media: u8) -> Part {
         absent: false,
         muted: false,
         ssrcs: None,
+        old_fashioned: false,
+        layers: Vec::new(),
     }
 }
 
@@ -105,6 +121,15 @@ impl Part {
 
     pub fn capped(self, cap: sluicegate::Bitrate) -> Part {
         Part { cap: Some(cap), ..self }
+    }
+
+    pub fn old_fashioned(self) -> Part {
+        Part { old_fashioned: true, ..self }
+    }
+
+    /// Sends its video in these layers.
+    pub fn layered(self, layers: &[(&'static str, u64)]) -> Part {
+        Part { video: true, layers: layers.to_vec(), ..self }
     }
 
     pub fn absent(self) -> Part {
@@ -139,6 +164,10 @@ pub struct Client {
     pub answers_refused: Vec<String>,
     pub audio: Option<Source>,
     pub video: Option<Source>,
+    /// Its simulcast layers, smallest first; `video` is empty then.
+    pub layers: Vec<Source>,
+    /// Layers above are switched off, as browsers do when they are short of bandwidth.
+    pub active_layers: usize,
     /// Neither sends nor receives: the cable is out.
     pub silent: bool,
     pc: RTCPeerConnection,
@@ -175,6 +204,8 @@ impl Client {
             answers_refused: Vec::new(),
             audio: None,
             video: None,
+            layers: Vec::new(),
+            active_layers: usize::MAX,
             silent: part.absent,
             senders: [None; 2],
             next_report: None,
@@ -204,6 +235,9 @@ impl Client {
 
     /// Adds a camera or a microphone; the next offer announces it.
     pub fn publish(&mut self, now: Instant, dice: &mut Dice, index: usize, video: bool) {
+        if video && !self.part.layers.is_empty() {
+            return self.publish_layers(now, dice, index);
+        }
         let bitrate = if video { self.part.video_bitrate } else { self.part.audio_bitrate };
         let room = room_tag(&self.room);
         let mut source = Source::new(now, dice, room, index as u32, self.key, video, bitrate);
@@ -226,6 +260,29 @@ impl Client {
         }
     }
 
+    fn publish_layers(&mut self, now: Instant, dice: &mut Dice, index: usize) {
+        let room = room_tag(&self.room);
+        let mut encodings = Vec::new();
+        for (layer, (rid, bitrate)) in self.part.layers.iter().enumerate() {
+            let publisher = layer_of(index, layer) as u32;
+            let source = Source::new(now, dice, room, publisher, self.key, true, *bitrate);
+            let mut encoding = encoding(&source);
+            encoding.rtp_coding_parameters.rid = (*rid).to_owned();
+            encodings.push(encoding);
+            self.layers.push(source);
+        }
+        let id = format!("{:x}", self.layers[0].ssrc);
+        let (stream, track, label) = (format!("s{id}"), format!("t{id}"), format!("l{id}"));
+        let track = MediaStreamTrack::new(stream, track, label, RtpCodecKind::Video, encodings);
+        let direction = match self.part.sendrecv {
+            true => RTCRtpTransceiverDirection::Sendrecv,
+            false => RTCRtpTransceiverDirection::Sendonly,
+        };
+        let init = RTCRtpTransceiverInit { direction, streams: vec![], send_encodings: vec![] };
+        let id = self.pc.add_transceiver_from_track(track, Some(init)).expect("a track is added");
+        self.senders[1] = self.pc.rtp_transceiver(id).and_then(|transceiver| transceiver.sender());
+    }
+
     /// Stops a camera or a microphone; the next offer says so.
     pub fn unpublish(&mut self, video: bool) {
         if let Some(sender) = self.senders[usize::from(video)].take() {
@@ -245,6 +302,16 @@ impl Client {
         let offer = self.pc.create_offer(None).expect("an offer is made");
         self.pc.set_local_description(now, offer.clone()).expect("our offer fits us");
         offer.sdp
+    }
+
+    /// The next offer asks for new ICE credentials.
+    pub fn restart_ice(&mut self) {
+        self.pc.restart_ice();
+    }
+
+    /// Gathers its candidates: the one it has.
+    pub fn gather(&mut self) {
+        self.pc.add_local_candidate(host_candidate(self.addr)).expect("it is ours");
     }
 
     /// The engine's answer to it.
@@ -305,9 +372,10 @@ impl Client {
             {
                 self.connected_at = Some(now);
                 self.next_report = Some(now);
-                for source in [&mut self.audio, &mut self.video].into_iter().flatten() {
+                for source in self.audio.iter_mut().chain(&mut self.video).chain(&mut self.layers) {
                     source.start(now);
                 }
+                self.name_layers();
             }
         }
         while let Some(TaggedRTCMessage { message, .. }) = self.pc.poll_read() {
@@ -335,12 +403,14 @@ impl Client {
     fn hear(&mut self, _now: Instant) {
         let wire = self.tap.wire();
         let fresh = &wire.received[self.heard..];
-        if let Some(video) = &mut self.video {
-            let wanted =
-                Wire::of::<rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication>(fresh);
-            if wanted.iter().any(|(_, pli)| pli.media_ssrc == video.ssrc) {
-                video.want_keyframe();
+        let wanted =
+            Wire::of::<rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication>(fresh);
+        for source in self.video.iter_mut().chain(&mut self.layers) {
+            if wanted.iter().any(|(_, pli)| pli.media_ssrc == source.ssrc) {
+                source.want_keyframe();
             }
+        }
+        if let Some(video) = &mut self.video {
             if self.part.obeys
                 && let Some((_, rate)) = Wire::rembs(fresh).last()
             {
@@ -352,7 +422,38 @@ impl Client {
         self.heard = wire.received.len();
     }
 
+    /// Each layer's packets say which they are: by the ids that our offer gave.
+    fn name_layers(&mut self) {
+        let sdp = self.local_sdp();
+        let id = |uri: &str| {
+            let mut lines = sdp.lines().filter_map(|line| line.strip_prefix("a=extmap:"));
+            let line = lines.find(|line| line.ends_with(uri))?;
+            line.split([' ', '/']).next()?.parse::<u8>().ok()
+        };
+        let (Some(mid), Some(rid)) = (id("sdes:mid"), id("sdes:rtp-stream-id")) else { return };
+        let section = sdp.split("m=").find(|section| section.contains("a=simulcast:"));
+        let named = section.and_then(|section| section.split("a=mid:").nth(1)?.lines().next());
+        for (source, (name, _)) in self.layers.iter_mut().zip(&self.part.layers) {
+            source.extensions = vec![(mid, named.unwrap_or("0").to_owned().into()), (rid, (*name).into())];
+        }
+    }
+
+    fn send_layers(&mut self, now: Instant) {
+        let Some(sender) = self.senders[1] else { return };
+        for (index, source) in self.layers.iter_mut().enumerate() {
+            let Some(packets) = source.poll(now) else { continue };
+            if index >= self.active_layers {
+                continue;
+            }
+            let Some(mut sender) = self.pc.rtp_sender(sender) else { continue };
+            for packet in packets {
+                let _ = sender.write_rtp(now, packet);
+            }
+        }
+    }
+
     fn send_media(&mut self, now: Instant) {
+        self.send_layers(now);
         for video in [false, true] {
             let source = if video { &mut self.video } else { &mut self.audio };
             let (Some(source), Some(sender)) = (source, self.senders[usize::from(video)]) else { continue };
@@ -364,9 +465,12 @@ impl Client {
         }
         if self.next_report.is_some_and(|at| at <= now) {
             self.next_report = Some(now + Duration::from_secs(1));
-            let reports: Vec<Rtcp> = [&self.audio, &self.video]
-                .into_iter()
-                .flatten()
+            let active = self.active_layers;
+            let reports: Vec<Rtcp> = self
+                .audio
+                .iter()
+                .chain(&self.video)
+                .chain(self.layers.iter().take(active))
                 .filter_map(|source| Some(Box::new(source.report(now)?) as Rtcp))
                 .collect();
             for report in reports {
@@ -387,7 +491,7 @@ impl Client {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let sources = [&self.audio, &self.video].into_iter().flatten();
+        let sources = self.audio.iter().chain(&self.video).chain(&self.layers);
         let media = sources.map(Source::poll_timeout).chain(self.next_report).min();
         let media = media.filter(|_| self.connected_at.is_some() && !self.part.muted);
         [self.wake, media].into_iter().flatten().min()
@@ -412,6 +516,14 @@ impl Client {
         self.events.iter().filter(|(_, told)| event(told)).map(|(at, _)| *at).collect()
     }
 
+    /// Why the engine has let it go, if it has.
+    pub fn left(&self) -> Option<LeaveReason> {
+        self.events.iter().find_map(|(_, event)| match event {
+            PeerEvent::Left(reason) => Some(*reason),
+            _ => None,
+        })
+    }
+
     /// SSRC and kind of each stream that has brought media.
     pub fn receives(&self) -> Vec<(u32, MediaKind)> {
         let streams = self.sink.streams.iter();
@@ -424,7 +536,10 @@ fn connection(now: Instant, addr: SocketAddr, part: &Part, tap: &Tap) -> RTCPeer
     media.register_default_codecs().expect("default codecs register");
     configure_simulcast_extension_headers(&mut media).expect("extensions register");
     let registry = configure_nack(Registry::new(), &mut media);
-    let registry = configure_twcc(registry, &mut media).expect("extensions register");
+    let registry = match part.old_fashioned {
+        true => registry,
+        false => configure_twcc(registry, &mut media).expect("extensions register"),
+    };
     let reports = interceptor::ReceiverReportBuilder::new().build();
     let registry = registry.with(Slot::ReceiverReport, reports).with(Slot::from(500), tap.interceptor());
     // Left to itself this stack answers an ICE-lite offer with setup:passive, also while it is the DTLS
@@ -440,6 +555,11 @@ fn connection(now: Instant, addr: SocketAddr, part: &Part, tap: &Tap) -> RTCPeer
         .with_interceptor_registry(registry)
         .build(now)
         .expect("a peer connection is made");
+    pc.add_local_candidate(host_candidate(addr)).expect("it is ours");
+    pc
+}
+
+fn host_candidate(addr: SocketAddr) -> RTCIceCandidateInit {
     let candidate = CandidateHostConfig {
         base_config: CandidateConfig {
             network: "udp".to_owned(),
@@ -451,21 +571,23 @@ fn connection(now: Instant, addr: SocketAddr, part: &Part, tap: &Tap) -> RTCPeer
         ..Default::default()
     };
     let candidate = candidate.new_candidate_host().expect("a host candidate is made");
-    let candidate = RTCIceCandidate::from(&candidate).to_json().expect("it is written");
-    pc.add_local_candidate(candidate).expect("it is ours");
-    pc
+    RTCIceCandidate::from(&candidate).to_json().expect("it is written")
 }
 
 fn track(source: &Source) -> MediaStreamTrack {
-    let (kind, mime_type, clock_rate, channels) = match source.video {
-        true => (RtpCodecKind::Video, MIME_TYPE_VP8, 90_000, 0),
-        false => (RtpCodecKind::Audio, MIME_TYPE_OPUS, 48_000, 2),
+    let kind = if source.video { RtpCodecKind::Video } else { RtpCodecKind::Audio };
+    let id = format!("{:x}", source.ssrc);
+    MediaStreamTrack::new(format!("s{id}"), format!("t{id}"), format!("l{id}"), kind, vec![encoding(source)])
+}
+
+fn encoding(source: &Source) -> RTCRtpEncodingParameters {
+    let (mime_type, clock_rate, channels) = match source.video {
+        true => (MIME_TYPE_VP8, 90_000, 0),
+        false => (MIME_TYPE_OPUS, 48_000, 2),
     };
-    let encoding = RTCRtpEncodingParameters {
+    RTCRtpEncodingParameters {
         rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(source.ssrc), ..Default::default() },
         codec: RTCRtpCodec { mime_type: mime_type.to_owned(), clock_rate, channels, ..Default::default() },
         ..Default::default()
-    };
-    let id = format!("{:x}", source.ssrc);
-    MediaStreamTrack::new(format!("s{id}"), format!("t{id}"), format!("l{id}"), kind, vec![encoding])
+    }
 }

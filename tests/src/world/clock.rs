@@ -24,11 +24,11 @@ pub fn ntp(at: Instant) -> u64 {
     ((micros << 32) / 1_000_000) as u64
 }
 
-pub fn secs(secs: u64) -> Duration {
+pub const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-pub fn ms(ms: u64) -> Duration {
+pub const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 

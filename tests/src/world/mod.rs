@@ -26,20 +26,23 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::{Index, IndexMut};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sluicegate::DropReason;
+use sluicegate::interceptors::BoxedInterceptor;
 use sluicegate::sans_io::{
     Counters, Direction, DropKind, Engine, EngineConfig, Identity, Outlet, Path, SendFault, Transmission,
     Transmit,
 };
 use sluicegate::{JoinError, MediaKind, NegotiateError, PeerConfig, PeerEvent, PeerId};
 
-pub use client::{AUDIO, Client, Part, VIDEO, publishes, watches};
+pub use client::{AUDIO, Client, Part, THREE_LAYERS, VIDEO, layer_of, publishes, watches};
 pub use clock::{Percent, ms, secs};
 use dice::Dice;
 pub use link::{Conditions, Link, Loss};
+use source::Source;
 pub use tap::{Rtcp, Wire};
 
 /// Where the engine listens.
@@ -107,6 +110,12 @@ pub struct World {
     key: u64,
     /// Bytes that reached the engine, and that it sent, by remote address.
     pub traffic: HashMap<SocketAddr, [u64; 2]>,
+    /// What was sent to addresses that the test itself listens at.
+    mail: HashMap<SocketAddr, Vec<Vec<u8>>>,
+    /// What the host seats in the chain of whoever joins next, by position.
+    pub interceptors: Vec<(usize, BoxedInterceptor)>,
+    /// A panic of the engine costs whom it served, as on a worker; else it fails the test.
+    pub contains_faults: bool,
     quiet: bool,
 }
 
@@ -175,6 +184,9 @@ impl World {
             order: 0,
             hook: None,
             traffic: HashMap::new(),
+            mail: HashMap::new(),
+            interceptors: Vec::new(),
+            contains_faults: false,
             quiet: false,
         }
     }
@@ -195,7 +207,12 @@ impl World {
         if let Some(cap) = client.part.cap {
             config = config.publish_cap(cap);
         }
-        let (peer, answer) = self.engine.join(self.now, room, config, &offer)?;
+        for (position, interceptor) in self.interceptors.drain(..) {
+            config = config.interceptor(position, interceptor);
+        }
+        let now = self.now;
+        let joined = self.guarded(|engine, _| engine.join(now, room, config, &offer));
+        let (peer, answer) = joined.unwrap_or(Err(JoinError::Shutdown))?;
         client.peer = Some(peer);
         client.accept_answer(self.now, &answer);
         self.clients.push(Some(Box::new(client)));
@@ -212,8 +229,9 @@ impl World {
 
     /// The host lets the client go.
     pub fn leave(&mut self, seat: Seat) {
+        let now = self.now;
         if let Some(peer) = self.client(seat.index).peer {
-            self.engine.leave(self.now, peer);
+            self.guarded(|engine, _| engine.leave(now, peer));
         }
         self.signal();
         self.flush();
@@ -232,7 +250,8 @@ impl World {
         let client = self.client(seat.index);
         let peer = client.peer.ok_or(NegotiateError::Gone)?;
         let offer = client.offer(now);
-        let result = self.engine.offer(now, peer, &offer);
+        let result = self.guarded(|engine, _| engine.offer(now, peer, &offer));
+        let result = result.unwrap_or(Err(NegotiateError::Gone));
         let client = self.client(seat.index);
         let outcome = match result {
             Ok(answer) => {
@@ -260,6 +279,34 @@ impl World {
     pub fn publish(&mut self, seat: Seat, video: bool) {
         let (now, mut dice) = (self.now, self.dice.fork());
         self.client(seat.index).publish(now, &mut dice, seat.index, video);
+    }
+
+    /// The client has a new address and says so: RFC 8445 §9, by an offer with new credentials.
+    pub fn restart_ice(&mut self, seat: Seat) -> Result<(), NegotiateError> {
+        self.client(seat.index).restart_ice();
+        let outcome = self.renegotiate(seat);
+        self.client(seat.index).gather();
+        self.poll_client(seat.index);
+        outcome
+    }
+
+    /// A camera for hands that seal their packets themselves. Receivers take what it makes for genuine.
+    pub fn camera(&mut self, room: &str, publisher: usize, bitrate: u64) -> Source {
+        let room = content::room_tag(room);
+        Source::new(self.now, &mut self.dice, room, publisher as u32, self.key, true, bitrate)
+    }
+
+    /// Calls the engine as a worker does.
+    fn guarded<T>(&mut self, call: impl FnOnce(&mut Engine, &mut Socket) -> T) -> Option<T> {
+        let World { engine, outlet, .. } = self;
+        match catch_unwind(AssertUnwindSafe(|| call(engine, outlet))) {
+            Ok(value) => Some(value),
+            Err(fault) if !self.contains_faults => resume_unwind(fault),
+            Err(_) => {
+                self.engine.contain_panic(self.now);
+                None
+            }
+        }
     }
 
     fn client(&mut self, index: usize) -> &mut Client {
@@ -317,6 +364,16 @@ impl World {
         self.flush();
     }
 
+    /// From now on what is sent to `at` is kept for [`heard_at`](World::heard_at).
+    pub fn listen_at(&mut self, at: SocketAddr) {
+        self.mail.entry(at).or_default();
+    }
+
+    /// What was sent to `at` since the last call.
+    pub fn heard_at(&mut self, at: SocketAddr) -> Vec<Vec<u8>> {
+        self.mail.get_mut(&at).map(std::mem::take).unwrap_or_default()
+    }
+
     // ---- time --------------------------------------------------------------------------------------
 
     /// Lets time pass.
@@ -360,7 +417,7 @@ impl World {
             }
         }
         let mut turns = 0;
-        while self.engine.handle_timeout(now) {
+        while self.guarded(|engine, _| engine.handle_timeout(now)) != Some(false) {
             turns += 1;
             assert!(turns < 10_000, "the engine's timers spin");
         }
@@ -394,7 +451,7 @@ impl World {
         if datagram.to == ENGINE {
             self.traffic.entry(datagram.from).or_default()[0] += datagram.bytes.len() as u64;
             let path = Path::new(ENGINE.ip(), datagram.from);
-            self.engine.handle_datagram(now, now, path, &mut datagram.bytes);
+            self.guarded(|engine, _| engine.handle_datagram(now, now, path, &mut datagram.bytes));
             self.signal();
         } else if let Some(&index) = self.at.get(&datagram.to) {
             self.client(index).handle_datagram(now, datagram.from, &datagram.bytes);
@@ -426,10 +483,13 @@ impl World {
 
     /// Sends what the engine has queued.
     pub fn flush(&mut self) {
-        self.engine.flush(self.now, &mut self.outlet);
+        let now = self.now;
+        while self.guarded(|engine, outlet| engine.flush(now, outlet)).is_none() {}
         for (to, bytes) in std::mem::take(&mut self.outlet.sent) {
             self.traffic.entry(to).or_default()[1] += bytes.len() as u64;
-            if let Some(&index) = self.at.get(&to) {
+            if let Some(mail) = self.mail.get_mut(&to) {
+                mail.push(bytes);
+            } else if let Some(&index) = self.at.get(&to) {
                 self.launch(2 * index + 1, Datagram { from: ENGINE, to, bytes });
             }
         }
@@ -468,7 +528,7 @@ impl World {
         let client = self.client(index);
         let Some(peer) = client.peer else { return };
         let answer = client.answer(now, sdp);
-        if let Err(error) = self.engine.answer(self.now, peer, &answer) {
+        if let Some(Err(error)) = self.guarded(|engine, _| engine.answer(now, peer, &answer)) {
             self.client(index).answers_refused.push(error.to_string());
         }
     }

@@ -117,6 +117,14 @@ impl Sink {
         lost.sum()
     }
 
+    /// The longest that a packet took from its capture to here.
+    pub fn worst_delay(&self) -> Duration {
+        let delay = |seen: &Seen| {
+            super::clock::since_origin(seen.at).saturating_sub(Duration::from_micros(seen.content.captured))
+        };
+        self.seen().map(delay).max().unwrap_or_default()
+    }
+
     /// When the last packet of one publisher came.
     pub fn last_from(&self, publisher: usize, video: bool) -> Option<Instant> {
         self.from(publisher, video).map(|seen| seen.at).max()

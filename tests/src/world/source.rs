@@ -24,6 +24,8 @@ pub struct Source {
     /// Bits per second of payload.
     pub bitrate: u64,
     pub payload_type: u8,
+    /// Header extensions of every packet, by id.
+    pub extensions: Vec<(u8, bytes::Bytes)>,
     room: u64,
     publisher: u32,
     key: u64,
@@ -36,6 +38,8 @@ pub struct Source {
     frames: u32,
     picture: Picture,
     keyframe_due: bool,
+    /// The payload is encrypted end to end, as far as keyframes go.
+    pub veiled: bool,
     last_timestamp: u32,
     last_at: Instant,
     pub keyframes: u64,
@@ -56,6 +60,7 @@ impl Source {
             video,
             bitrate,
             payload_type: if video { 96 } else { 111 },
+            extensions: Vec::new(),
             room,
             publisher,
             key,
@@ -68,6 +73,7 @@ impl Source {
             frames: 0,
             picture: Picture { id: dice.word() as u16 & 0x7fff, tl0: dice.word() as u8 },
             keyframe_due: true,
+            veiled: false,
             last_timestamp: 0,
             last_at: now,
             keyframes: 0,
@@ -96,6 +102,17 @@ impl Source {
     /// Jumps to another sequence number: tests near the wrap start there.
     pub fn set_sequence(&mut self, sequence: u16) {
         self.sequence = sequence;
+    }
+
+    /// Leaves out so many sequence numbers and ticks, as a camera that was replaced does.
+    pub fn jump(&mut self, packets: u16, ticks: u32) {
+        self.sequence = self.sequence.wrapping_add(packets);
+        self.offset = self.offset.wrapping_add(ticks);
+    }
+
+    /// The number the next packet will have.
+    pub fn sequence(&self) -> u16 {
+        self.sequence
     }
 
     /// Packets made so far, of the whole stream.
@@ -134,8 +151,12 @@ impl Source {
                 keyframe,
                 captured,
             };
-            let payload = content.write(self.key, self.video.then_some(self.picture), size);
-            let header = Header {
+            let mut payload = content.write(self.key, self.video.then_some(self.picture), size);
+            if self.veiled {
+                // Never a keyframe, to who reads the VP8 header.
+                payload[5] |= 1;
+            }
+            let mut header = Header {
                 version: 2,
                 marker: self.video && part + 1 == usize::from(parts),
                 payload_type: self.payload_type,
@@ -144,6 +165,9 @@ impl Source {
                 ssrc: self.ssrc,
                 ..Header::default()
             };
+            for (id, value) in &self.extensions {
+                header.set_extension(*id, value.clone()).expect("a short extension fits");
+            }
             self.sequence = self.sequence.wrapping_add(1);
             self.packets += 1;
             self.octets += payload.len() as u64;

@@ -160,7 +160,7 @@ fn a_silent_browser_leaves_within_33_s() {
 }
 
 /// Runs a story in a namespace of its own, with a demo server there.
-fn call(test: &str, makes: &[Make], story: impl AsyncFnOnce(&Demo) -> Outcome) {
+pub fn call(test: &str, makes: &[Make], story: impl AsyncFnOnce(&Demo) -> Outcome) {
     Demo::build();
     in_namespace(test, makes, LIMIT, async || {
         let demo = Demo::start().await?;
@@ -169,14 +169,19 @@ fn call(test: &str, makes: &[Make], story: impl AsyncFnOnce(&Demo) -> Outcome) {
 }
 
 /// Opens the page and waits until the person is in the room and connected.
-async fn join(browser: &Browser, demo: &Demo, name: &str) -> Result<Page, BrowserError> {
-    let page = browser.open(&demo.seat(ROOM, name)).await?;
+pub async fn join(browser: &Browser, demo: &Demo, name: &str) -> Result<Page, BrowserError> {
+    enter(browser, &demo.seat(ROOM, name)).await
+}
+
+/// Opens a page that joins by itself, and waits until it is connected.
+pub async fn enter(browser: &Browser, address: &str) -> Result<Page, BrowserError> {
+    let page = browser.open(address).await?;
     page.wait_for("window.call?.pc?.connectionState === 'connected'", CONNECT_LIMIT).await?;
     Ok(page)
 }
 
 /// Waits until the tile of `name` shows a picture.
-async fn sees(page: &Page, name: &str) -> Result<(), BrowserError> {
+pub async fn sees(page: &Page, name: &str) -> Result<(), BrowserError> {
     let picture = format!("{}?.querySelector('video')?.videoWidth > 0", tile(name));
     page.wait_for(&picture, CONNECT_LIMIT).await
 }

@@ -287,15 +287,15 @@ async fn capped(network: &Network) -> Outcome {
 }
 
 /// 50 ms there and back.
-fn far() -> Conditions {
+pub fn far() -> Conditions {
     Conditions { delay: Duration::from_millis(25), ..clear() }
 }
 
-fn is_long() -> bool {
+pub fn is_long() -> bool {
     std::env::var_os("SLUICEGATE_LONG").is_some_and(|wish| wish == "1")
 }
 
-fn secs(secs: u64) -> Duration {
+pub fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 

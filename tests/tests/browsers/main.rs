@@ -1,7 +1,11 @@
 //! Stock browsers in the loop. `CONTRIBUTING.md` says what they need and what happens where it is missing.
 
+mod bots;
 mod calls;
+mod codecs;
 mod harness;
 mod impaired;
+mod narrow;
 mod network;
 mod person;
+mod simulcast;

@@ -5,12 +5,13 @@ use std::fmt;
 use std::time::Duration;
 
 use sluicegate_tests::browser::namespace::{ADDRESS, Outcome};
-use sluicegate_tests::browser::{Browser, BrowserError, Make, in_namespace};
+use sluicegate_tests::browser::{Browser, BrowserError, Make, Page, in_namespace};
 use sluicegate_tests::demo::Demo;
 use sluicegate_tests::relay::{Client, Conditions, Direction, Loss, Relay};
 use sluicegate_tests::scrape;
 use tokio::time::sleep;
 
+use crate::calls;
 use crate::person::{Camera, Person};
 
 pub struct Network {
@@ -75,7 +76,14 @@ impl Network {
         name: &str,
         camera: Option<Camera>,
     ) -> Result<Person, BrowserError> {
-        Person::enter(browser, &self.demo.door(ROOM, name), camera).await
+        // One layer: what is lost of others is nobody's.
+        let door = format!("{}&simulcast=0", self.demo.door(ROOM, name));
+        Person::enter(browser, &door, camera).await
+    }
+
+    /// The page's own camera, in as many layers as the browser likes.
+    pub async fn join_in_layers(&self, browser: &Browser, name: &str) -> Result<Page, BrowserError> {
+        calls::enter(browser, &self.demo.seat(ROOM, name)).await
     }
 
     /// The same, and waits for the connection.

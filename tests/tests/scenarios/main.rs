@@ -6,6 +6,8 @@ mod churn;
 mod feedback;
 mod gate;
 mod handshake;
+mod layers;
+mod mobility;
 mod negotiation;
 mod repair;
 mod slow;

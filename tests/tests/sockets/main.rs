@@ -1,7 +1,9 @@
 //! Real clients (`webrtc`) over real sockets on loopback: against an SFU in this process, and against the
 //! examples as child processes.
 
+mod bots;
 mod faulty;
+mod host;
 mod person;
 mod served;
 

@@ -120,15 +120,16 @@ fn key_of(line: &str) -> &str {
     line.strip_prefix("a=").and_then(|attribute| attribute.split(':').next()).unwrap_or("")
 }
 
-/// 256 KiB. A Chromium offer of 30 m-lines (28 of them `recvonly`) measured 133 kB, 4.5 kB per video
-/// line, so 64 KiB would refuse real calls. Everything a larger text could hold is counted below.
-const MAX_BYTES: usize = 256 * 1024;
+/// 320 KiB. A Chromium offer of 30 m-lines (28 of them `recvonly`) measured 133 kB, 4.6 kB per video
+/// line, so 64 KiB would refuse real calls, and 64 such lines fit. Everything a larger text could hold is
+/// counted below.
+const MAX_BYTES: usize = 320 * 1024;
 /// A group line with 64 UUID mids is 2.4 kB.
 const MAX_LINE: usize = 4096;
 /// Unread lines included, `\r\n` is two. The same Chromium offer has 7 600.
 const MAX_ENDS: usize = 32 * 1024;
 /// Of all sections together, read ones. The same Chromium offer keeps 3 500.
-const MAX_LINES: usize = 8192;
+const MAX_LINES: usize = 10_240;
 /// Twice the largest slot pool we recommend.
 pub(super) const MAX_SECTIONS: usize = 64;
 /// Of all sections together: Firefox writes one set per unbundled line. We use none of them (ICE-lite).

@@ -8,6 +8,7 @@ use rtc_sdp::description::session::{Origin as SdpOrigin, TimeDescription};
 use rtc_sdp::{MediaDescription, SessionDescription};
 
 use super::section::{Section, SectionExtension, Slot};
+use super::simulcast;
 use crate::ids::{MediaKind, Mid, Ssrc};
 use crate::units::Bitrate;
 
@@ -83,6 +84,7 @@ impl Writing<'_> {
             self.transport(&mut lines, section.mid);
             lines.flag("rtcp-mux");
             rtp(&mut lines, section);
+            layers(&mut lines, section);
             self.streams(&mut lines, section);
         } else {
             lines.flag("inactive");
@@ -147,7 +149,7 @@ fn rtp(lines: &mut Attributes<'_>, section: &Section) {
         for feedback in codec.feedback.lines() {
             lines.value("rtcp-fb", format!("{pt} {feedback}"));
         }
-        let fmtp = codec.codec.fmtp(&codec.fmtp);
+        let fmtp = codec.parameters(&section.codecs);
         if !fmtp.is_empty() {
             lines.value("fmtp", format!("{pt} {fmtp}"));
         }
@@ -159,6 +161,18 @@ fn rtp(lines: &mut Attributes<'_>, section: &Section) {
     }
     if !formats.is_empty() {
         lines.0.media_name.formats = formats;
+    }
+}
+
+/// In an offer too: to browsers one without is the end of an agreed simulcast. The price: Chromium 156 takes
+/// `~` or its absence as an order, so an offer of ours switches a layer on again that
+/// the application has switched off since its own last offer, by `setParameters` and without a word to us.
+fn layers(lines: &mut Attributes<'_>, section: &Section) {
+    for layer in &section.layers {
+        lines.value("rid", format!("{} recv", layer.rid));
+    }
+    if !section.layers.is_empty() {
+        lines.value("simulcast", simulcast::receive(&section.layers));
     }
 }
 

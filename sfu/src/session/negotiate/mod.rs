@@ -7,10 +7,12 @@
 mod codec;
 mod error;
 mod extension;
+mod h264;
 mod lines;
 mod local;
 mod remote;
 mod section;
+mod simulcast;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -118,6 +120,11 @@ impl Negotiation {
             (Some(now), Some(offered)) => self.pending.is_none() && credentials(now) != credentials(&offered),
             _ => false,
         }
+    }
+
+    /// An offer of ours waits for its answer.
+    pub fn is_pending(&self) -> bool {
+        self.pending.is_some()
     }
 
     /// Our offer, where something has changed since the last agreed state.

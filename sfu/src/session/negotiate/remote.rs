@@ -10,6 +10,7 @@ use super::codec::Feedback;
 use super::error::{SdpError, TransportError};
 use super::extension::Extension;
 use super::lines::{Lines, MAX_SECTIONS};
+use super::simulcast::{self, Layer};
 use crate::ids::{MediaKind, Mid, Pt, Ssrc};
 
 /// What a peer described. Directions are the peer's own: `sends` is what it sends to us.
@@ -49,6 +50,8 @@ pub(super) struct RemoteMedia {
     pub rtcp_rsize: bool,
     pub ssrcs: Vec<SsrcBinding>,
     pub msid: Option<(String, String)>,
+    /// What it offers to send as simulcast, paused layers too.
+    pub layers: Vec<Layer>,
     transport: Transport,
 }
 
@@ -203,6 +206,7 @@ impl RemoteMedia {
             rtcp_rsize: has(attributes, "rtcp-rsize"),
             ssrcs: ssrcs(attributes),
             msid: values(attributes, "msid").next().map(msid),
+            layers: simulcast::offered(values(attributes, "rid"), values(attributes, "simulcast")),
             transport: Transport::read(attributes),
         })
     }

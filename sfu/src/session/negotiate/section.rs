@@ -3,7 +3,8 @@
 use super::codec::CodecBinding;
 use super::extension::{Extension, ExtensionMap, is_id};
 use super::remote::{RemoteExtension, RemoteMedia, SsrcBinding};
-use crate::ids::{MediaKind, Mid, Ssrc};
+use super::simulcast::{self, Layer};
+use crate::ids::{MediaKind, Mid, Rid, Ssrc};
 
 /// An m-line on which the peer sends to us now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -12,12 +13,14 @@ pub(crate) struct Uplink {
     pub kind: MediaKind,
     pub codecs: Vec<CodecBinding>,
     pub extensions: ExtensionMap,
-    /// As announced; empty where the client names none (Chromium with simulcast): tell streams by mid then.
+    /// In the order announced, one per layer where the client has layers (Firefox); empty where it names none
+    /// (Chromium with simulcast): tell streams by mid and rid then.
     pub ssrcs: Vec<SsrcBinding>,
     /// Stream and track.
     pub msid: Option<(String, String)>,
-    /// The simulcast layers we accepted. None in this version: browsers then send one layer.
-    pub rids: Vec<String>,
+    /// The simulcast layers we accepted, two to four, in the client's order; empty where it sends one stream.
+    /// Packets tell theirs by the rid extension, which is agreed then.
+    pub rids: Vec<Rid>,
     pub twcc: bool,
     pub nack: bool,
     pub remb: bool,
@@ -86,6 +89,8 @@ pub(super) struct Section {
     pub allow_mixed: bool,
     pub codecs: Vec<CodecBinding>,
     pub extensions: Vec<SectionExtension>,
+    /// The simulcast layers we take, of an m-line with an uplink.
+    pub layers: Vec<Layer>,
     pub uplink: Option<Uplink>,
     pub slot: Option<Slot>,
     /// Our last description said that we send here.
@@ -132,6 +137,7 @@ impl Section {
             allow_mixed: false,
             codecs: Vec::new(),
             extensions: Vec::new(),
+            layers: Vec::new(),
             uplink: None,
             slot: None,
             described_send: false,
@@ -159,6 +165,7 @@ impl Section {
             allow_mixed,
             codecs,
             extensions,
+            layers: Vec::new(),
             uplink: None,
             described_send: slot.downlink.active,
             told_wish: slot.downlink.active,
@@ -196,14 +203,18 @@ impl Section {
             return;
         };
         let twcc = self.has(Extension::TransportCc) && self.codecs.iter().any(|codec| codec.feedback.twcc);
-        self.uplink = (receives && media.sends && !self.codecs.is_empty()).then(|| Uplink {
+        let receives = receives && media.sends && !self.codecs.is_empty();
+        if !receives || !self.tells_layers(two_byte) {
+            self.layers.clear();
+        }
+        self.uplink = receives.then(|| Uplink {
             mid,
             kind,
             codecs: self.codecs.clone(),
             extensions: self.map(two_byte, |extension| extension.receives),
             ssrcs: media.ssrcs.clone(),
             msid: media.msid.clone(),
-            rids: Vec::new(),
+            rids: self.layers.iter().map(|layer| layer.rid).collect(),
             twcc,
             nack: self.codecs.iter().any(|codec| codec.feedback.nack),
             remb: self.codecs.iter().any(|codec| codec.feedback.remb),
@@ -249,6 +260,7 @@ impl Section {
         let offered = std::mem::take(&mut self.codecs);
         self.codecs = CodecBinding::of(media);
         self.codecs.retain(|codec| offered.iter().any(|offered| offered.codec == codec.codec));
+        self.layers = simulcast::kept(&media.layers, &self.layers);
         self.extensions.retain_mut(|ours| {
             let same =
                 |theirs: &&RemoteExtension| theirs.kind == Some(ours.kind) && theirs.id == u16::from(ours.id);
@@ -275,6 +287,13 @@ impl Section {
     fn wanted_slot(&self) -> Option<&Downlink> {
         let downlink = self.slot.as_ref().map(|slot| &slot.downlink)?;
         Some(downlink).filter(|downlink| downlink.origin == Origin::Engine && downlink.active)
+    }
+
+    /// Packets of simulcast are told by both ids; Chromium refuses a description that has it without the rid's.
+    fn tells_layers(&self, two_byte: bool) -> bool {
+        let read = self.map(two_byte, |extension| extension.receives);
+        let agreed = [Extension::Mid, Extension::Rid].into_iter().all(|kind| read.id_of(kind).is_some());
+        agreed && self.kind == Some(MediaKind::Video)
     }
 
     fn has(&self, kind: Extension) -> bool {

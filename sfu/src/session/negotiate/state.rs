@@ -7,6 +7,7 @@ use super::extension::{Extension, ExtensionIds, ExtensionMap};
 use super::lines::MAX_SECTIONS;
 use super::remote::{RemoteDescription, RemoteMedia};
 use super::section::{Downlink, Origin, Rejection, Section, SectionExtension, Slot};
+use super::simulcast;
 use crate::ids::{MediaKind, Mid, Ssrc};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -146,6 +147,8 @@ impl State {
         section.extensions = Section::extensions_of(media, kind, two_byte);
         section.ceiling_told = same.as_ref().is_some_and(|same| same.ceiling_told);
         let told = same.as_ref().is_some_and(|same| same.told_wish);
+        let before = same.as_ref().map_or(&[][..], |same| &same.layers);
+        section.layers = simulcast::accepted(&media.layers, before);
         section.slot = same.and_then(|same| same.slot);
         if section.slot.is_none() && media.receives {
             section.slot = Some(self.client_slot(index, mid, kind, offer, random));

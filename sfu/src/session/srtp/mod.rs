@@ -555,8 +555,9 @@ fn sender_ssrc(compound: &[u8]) -> Option<Ssrc> {
 
 /// Streams one peer may send: 3 simulcast layers with RTX are 6, so some twenty tracks.
 pub const MAX_STREAMS: usize = 128;
-/// RTCP senders that nothing announced: browsers use one.
-pub const MAX_STRANGERS: usize = 16;
+/// RTCP senders that nothing announced: browsers use one, webrtc-rs one for each stream it receives. Only
+/// authentic ones take a place.
+pub const MAX_STRANGERS: usize = 128;
 
 /// Half a second of reordering at 2000 packets per second (24 Mb/s).
 const RTP_WINDOW: usize = 1024;

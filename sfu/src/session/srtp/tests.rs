@@ -340,7 +340,7 @@ fn changed_srtcp_is_refused() {
 }
 
 #[test]
-fn unannounced_rtcp_senders_share_sixteen_places() {
+fn unannounced_rtcp_senders_share_a_bounded_number_of_places() {
     for profile in PROFILES {
         let mut pair = Pair::new(profile);
         let known = |ssrc: Ssrc| ssrc.0 >= 1_000;
@@ -348,7 +348,7 @@ fn unannounced_rtcp_senders_share_sixteen_places() {
             let sealed = pair.out.seal_rtcp(&rr(ssrc));
             assert_eq!(pair.inn.open_rtcp(&sealed, known).unwrap(), rr(ssrc));
         }
-        let sealed = pair.out.seal_rtcp(&rr(100));
+        let sealed = pair.out.seal_rtcp(&rr(999));
         assert_eq!(pair.inn.open_rtcp(&sealed, known), Err(DropReason::UnknownSsrc));
         for ssrc in [0, 1_000, 1_001, 15] {
             let sealed = pair.out.seal_rtcp(&rr(ssrc));

@@ -1,0 +1,3 @@
+//! What a subscriber's network can take.
+
+pub mod throttle;

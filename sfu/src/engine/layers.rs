@@ -1,0 +1,192 @@
+//! Which layer of a track each subscriber gets: as layers come and go, as hosts limit, as networks give way.
+
+use std::time::Instant;
+
+use super::Engine;
+use crate::config::LayerLimit;
+use crate::counters::RequestOutcome;
+use crate::event::{LayerInfo, PeerEvent};
+use crate::ids::{MediaKind, PeerKey, RoomKey, TrackKey};
+use crate::media::keyframe::Want;
+use crate::router::allocate::{allocate, next_cost};
+use crate::session::Session;
+use crate::session::slot::Slot;
+use crate::session::uplinks::Received;
+use crate::units::Bitrate;
+
+impl Engine {
+    /// Looks a track's layers over, when that is due: everybody gets the best that is alive.
+    pub(super) fn review(&mut self, now: Instant, room: RoomKey, key: TrackKey) {
+        let Engine { rooms, counters, .. } = self;
+        let Some(track) = rooms.get_mut(room).and_then(|room| room.router.tracks.get_mut(key)) else {
+            return;
+        };
+        let mut wanted = 0_u8;
+        track.review(now, |layer| wanted |= 1 << (layer & 7));
+        if wanted == 0 {
+            return;
+        }
+        for (index, layer) in
+            track.layers.iter_mut().enumerate().filter(|(index, _)| wanted >> index & 1 == 1)
+        {
+            debug_assert!(index < 8, "four layers at most are negotiated");
+            counters.keyframe_request(outcome(layer.keyframes.want()));
+        }
+        self.poll_keyframes(now, room);
+    }
+
+    /// The host limits what a subscriber gets on one of its slots.
+    pub(super) fn limit_slot(&mut self, now: Instant, key: PeerKey, index: usize, limit: LayerLimit) {
+        let session = &mut self.sessions[key];
+        let room = session.room;
+        let slot = &mut session.slots[index];
+        slot.limit = limit;
+        let Some(source) = slot.source().filter(|_| slot.live) else { return };
+        let Some(track) = self.rooms[room].router.tracks.get_mut(source.track) else { return };
+        if track.limit(now, key, index as u16, limit) {
+            self.want_target(now, key, index);
+        }
+    }
+
+    /// Shares what a subscriber's network has room for among what it watches, when that has changed.
+    pub(super) fn share_downlink(&mut self, now: Instant, key: PeerKey) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let raise = session.throttle.poll_raise(now);
+        if !session.throttle.poll_change() && !raise {
+            return;
+        }
+        let room = session.room;
+        let live = |kind| {
+            let slots = session.slots.iter().enumerate();
+            let live = slots.filter(move |(_, slot)| slot.live && slot.kind == kind);
+            live.filter_map(|(index, slot)| Some((index, slot.source()?.track)))
+        };
+        let router = &self.rooms[room].router;
+        let audio = live(MediaKind::Audio).count() as u64 * AUDIO.as_bps();
+        let slots: Vec<(usize, TrackKey)> = live(MediaKind::Video).collect();
+        let ladders: Vec<Vec<Bitrate>> = slots
+            .iter()
+            .map(|(index, track)| {
+                let track = router.tracks.get(*track);
+                track.map_or_else(Vec::new, |track| track.ladder(now, key, *index as u16))
+            })
+            .collect();
+        let budget = |session: &Session| {
+            let video = |budget: Bitrate| Bitrate::bps(budget.as_bps().saturating_sub(audio));
+            session.throttle.budget().map(video)
+        };
+        let session = &mut self.sessions[key];
+        if raise && let Some(now_granted) = budget(session) {
+            // One step more, or everything once there is none.
+            let steps = allocate(now_granted, &ladders);
+            let more =
+                next_cost(&ladders, &steps).map(|cost| Bitrate::bps((cost.as_bps() + audio) * 105 / 100));
+            session.throttle.grant(now, more);
+        }
+        let steps = match budget(session) {
+            Some(budget) => allocate(budget, &ladders),
+            None => vec![usize::from(u8::MAX); slots.len()],
+        };
+        for ((index, track), step) in slots.into_iter().zip(steps) {
+            let Some(track) = self.rooms[room].router.tracks.get_mut(track) else { continue };
+            if track.make_room(now, key, index as u16, u8::try_from(step).unwrap_or(u8::MAX)) {
+                self.want_target(now, key, index);
+            }
+        }
+    }
+
+    /// A subscriber's handshake has begun: keyframes that are asked for now are there when it ends, two round trips
+    /// later, and wait in the ring. Asked for sooner, at the answer, they would be too old for that by then.
+    pub(super) fn expect(&mut self, now: Instant, key: PeerKey) {
+        let Engine { sessions, rooms, counters, .. } = self;
+        let session = &sessions[key];
+        let room = session.room;
+        let router = &mut rooms[room].router;
+        for slot in session.slots.iter().filter(|slot| slot.kind == MediaKind::Video && slot.is_ready()) {
+            let track = slot.source().and_then(|source| router.tracks.get_mut(source.track));
+            let Some(track) = track else { continue };
+            let target = usize::from(track.foreseen(now, slot.limit));
+            let Some(layer) = track.layers.get_mut(target) else { continue };
+            if layer.head(now).is_none() {
+                counters.keyframe_request(outcome(layer.keyframes.want()));
+            }
+        }
+        self.poll_keyframes(now, room);
+    }
+
+    /// A subscriber needs a keyframe of the layer it is to change to.
+    fn want_target(&mut self, now: Instant, key: PeerKey, index: usize) {
+        let session = &self.sessions[key];
+        let room = session.room;
+        let Some(source) = session.slots[index].source() else { return };
+        let Some(track) = self.rooms[room].router.tracks.get_mut(source.track) else { return };
+        let Some(subscription) = track.subscription_mut(key, index as u16) else { return };
+        let target = usize::from(subscription.selection.target());
+        let Some(layer) = track.layers.get_mut(target) else { return };
+        self.counters.keyframe_request(outcome(layer.keyframes.want()));
+        self.poll_keyframes(now, room);
+    }
+
+    /// Tells hosts which layer their peers get now, where that has changed.
+    pub(super) fn tell_layers(&mut self, room: RoomKey, key: TrackKey) {
+        let Engine { rooms, sessions, events, .. } = self;
+        let Some(track) = rooms[room].router.tracks.get(key) else { return };
+        if track.layers.len() < 2 {
+            return;
+        }
+        for subscription in track.subscriptions() {
+            let Some(index) = subscription.selection.current() else { continue };
+            let Some(session) = sessions.get_mut(subscription.peer) else { continue };
+            let slot = &mut session.slots[usize::from(subscription.slot)];
+            if slot.told.0.replace(index) == Some(index) {
+                continue;
+            }
+            let layer = &track.layers[usize::from(index)];
+            let rid = layer.rid.map(|rid| rid.to_string()).unwrap_or_default();
+            let layer = LayerInfo { rid, size: layer.size };
+            events.push_back((session.id, PeerEvent::LayerChanged { mid: slot.mid.to_string(), layer }));
+        }
+    }
+
+    /// The publisher's packets have another codec than before: subscribers who do not take it are told.
+    pub(super) fn follow_codec(&mut self, now: Instant, publisher: PeerKey, received: &Received) {
+        let room = self.sessions[publisher].room;
+        let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) else { return };
+        let codec = received.meta.codec;
+        // Redundant audio comes and goes packet by packet, and everybody takes it or has it stripped.
+        if track.publication.codec == codec || track.publication.kind == MediaKind::Audio {
+            return;
+        }
+        track.publication.codec = codec;
+        for peer in self.rooms[room].router.peers.clone() {
+            let Some(session) = self.sessions.get_mut(peer) else { continue };
+            let bound = |slot: &&mut Slot| slot.source().is_some_and(|source| source.track == received.track);
+            session.slots.iter_mut().filter(bound).for_each(|slot| slot.retune(codec));
+            self.settle(now, peer);
+        }
+    }
+
+    /// A slot is bound to a track whose codec its client does not take: better said than black.
+    pub(super) fn tell_missing_codec(&mut self, key: PeerKey, index: usize) {
+        let slot = &mut self.sessions[key].slots[index];
+        let Some(source) = slot.lacks_codec() else { return };
+        if slot.told.1.replace(source.codec) == Some(source.codec) {
+            return;
+        }
+        let mid = slot.mid.to_string();
+        if self.sessions.contains_key(source.publisher) {
+            let publisher = self.info(source.publisher);
+            self.emit(key, PeerEvent::CodecMissing { mid, publisher, codec: source.codec.to_string() });
+        }
+    }
+}
+
+fn outcome(want: Want) -> RequestOutcome {
+    match want {
+        Want::Fresh => RequestOutcome::Forwarded,
+        Want::Merged => RequestOutcome::Merged,
+    }
+}
+
+/// What an audio track is taken to cost: Opus as browsers send it, headers included.
+const AUDIO: Bitrate = Bitrate::kbps(50);
