@@ -26,12 +26,15 @@ use rtc::rtp_transceiver::rtp_sender::{
 use rtc::rtp_transceiver::{RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 pub use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc_shared::{TaggedBytesMut, TransportContext};
+use rtcp::receiver_report::ReceiverReport;
 use sansio::Protocol;
 use sluicegate::{LeaveReason, MediaKind, PeerEvent, PeerId, Subscribe};
 
 use super::Datagram;
+use super::clock::ntp;
 use super::content::room_tag;
 use super::dice::Dice;
+use super::receiver::Receiver;
 use super::sink::Sink;
 use super::source::Source;
 use super::tap::{Rtcp, Tap, Wire};
@@ -61,6 +64,9 @@ pub struct Part {
     pub ssrcs: Option<[u32; 2]>,
     /// Sends no transport-wide feedback, as clients before 2016 do not.
     pub old_fashioned: bool,
+    /// Whether it does as browsers do where its stack differs: connects without pauses, and asks for what it
+    /// lacks, packets at once and keyframes at all.
+    pub browser: bool,
     /// The camera's simulcast layers: names and bits per second, smallest first. Empty: one stream.
     pub layers: Vec<(&'static str, u64)>,
 }
@@ -93,6 +99,7 @@ pub fn publishes(media: u8) -> Part {
         muted: false,
         ssrcs: None,
         old_fashioned: false,
+        browser: false,
         layers: Vec::new(),
     }
 }
@@ -127,6 +134,11 @@ impl Part {
         Part { old_fashioned: true, ..self }
     }
 
+    /// Does as browsers do where its stack differs.
+    pub fn browser(self) -> Part {
+        Part { browser: true, ..self }
+    }
+
     /// Sends its video in these layers.
     pub fn layered(self, layers: &[(&'static str, u64)]) -> Part {
         Part { video: true, layers: layers.to_vec(), ..self }
@@ -152,6 +164,7 @@ pub struct Client {
     pub addr: SocketAddr,
     pub part: Part,
     pub sink: Sink,
+    receiver: Receiver,
     pub tap: Tap,
     pub peer: Option<PeerId>,
     pub joined_at: Instant,
@@ -194,6 +207,7 @@ impl Client {
             room: room.to_owned(),
             addr,
             sink: Sink::new(key, room_tag(room)),
+            receiver: Receiver::default(),
             pc: connection(now, addr, &part, &tap),
             tap,
             peer: None,
@@ -357,6 +371,10 @@ impl Client {
         }
         let transport = TransportContext { local_addr: self.addr, peer_addr: from, ..Default::default() };
         let _ = self.pc.handle_read(TaggedBytesMut { now, transport, message: BytesMut::from(bytes) });
+        if self.part.browser && self.connected_at.is_none() {
+            // Else its handshake begins with the next tick of its ICE, up to 200 ms later.
+            let _ = self.pc.handle_timeout(now);
+        }
         self.wake = None;
     }
 
@@ -380,10 +398,17 @@ impl Client {
         }
         while let Some(TaggedRTCMessage { message, .. }) = self.pc.poll_read() {
             if let RTCMessage::RtpPacket(_, packet) = message {
-                self.sink.take(now, &packet);
+                let seen =
+                    self.sink.take(now, &packet).filter(|seen| seen.content.video && self.part.browser);
+                if let Some(seen) = seen {
+                    self.receiver.take(now, packet.header.ssrc, &seen);
+                }
             }
         }
         self.hear(now);
+        for request in self.receiver.poll(now) {
+            self.send_rtcp(now, vec![request]);
+        }
         if self.connected_at.is_some() && !self.part.muted {
             self.send_media(now);
         }
@@ -399,8 +424,8 @@ impl Client {
         self.wake = self.pc.poll_timeout().map(|at| at.max(soon));
     }
 
-    /// Acts on the RTCP that has come: keyframe requests and caps.
-    fn hear(&mut self, _now: Instant) {
+    /// Acts on the RTCP that has come: keyframe requests, caps, and how far away the engine is.
+    fn hear(&mut self, now: Instant) {
         let wire = self.tap.wire();
         let fresh = &wire.received[self.heard..];
         let wanted =
@@ -410,15 +435,46 @@ impl Client {
                 source.want_keyframe();
             }
         }
-        if self.part.obeys
-            && let Some(video) = &mut self.video
-            && let Some((_, rate)) = Wire::rembs(fresh).last()
-        {
-            let room = (*rate as u64).saturating_sub(self.part.audio_bitrate);
-            // Headers count against a cap, payload is what a camera sets.
-            video.bitrate = self.part.video_bitrate.min(room * 9 / 10);
+        for (_, report) in Wire::of::<ReceiverReport>(fresh) {
+            let block = report.reports.iter().find(|block| block.last_sender_report != 0);
+            if let Some(block) = block {
+                let middle = (ntp(now) >> 16) as u32;
+                let units = middle.wrapping_sub(block.last_sender_report).wrapping_sub(block.delay);
+                self.receiver.on_round_trip(Duration::from_secs_f64(f64::from(units) / 65_536.0));
+            }
         }
+        let told = Wire::rembs(fresh).last().filter(|_| self.part.obeys).map(|(_, rate)| *rate as u64);
         self.heard = wire.received.len();
+        drop(wire);
+        if let Some(rate) = told {
+            let room = rate.saturating_sub(self.part.audio_bitrate);
+            // Headers count against a cap, payload is what a camera sets.
+            self.share(room * 9 / 10);
+        }
+    }
+
+    /// Sets the camera to what it may send, its layers as libwebrtc's `SimulcastRateAllocator` does: the
+    /// smallest first, what does not get its least is switched off, and so are all above it.
+    fn share(&mut self, mut room: u64) {
+        if let Some(video) = &mut self.video {
+            video.bitrate = self.part.video_bitrate.min(room);
+        }
+        let before = self.active_layers;
+        let mut active = 0;
+        for (source, (_, most)) in self.layers.iter_mut().zip(&self.part.layers) {
+            if active > 0 && room < most * LEAST_PERCENT / 100 {
+                break;
+            }
+            source.bitrate = room.min(*most);
+            room -= source.bitrate;
+            active += 1;
+            if active > before {
+                source.want_keyframe();
+            }
+        }
+        if !self.layers.is_empty() {
+            self.active_layers = active;
+        }
     }
 
     /// Each layer's packets say which they are: by the ids that our offer gave.
@@ -440,10 +496,11 @@ impl Client {
     fn send_layers(&mut self, now: Instant) {
         let Some(sender) = self.senders[1] else { return };
         for (index, source) in self.layers.iter_mut().enumerate() {
-            let Some(packets) = source.poll(now) else { continue };
             if index >= self.active_layers {
+                source.rest(now);
                 continue;
             }
+            let Some(packets) = source.poll(now) else { continue };
             let Some(mut sender) = self.pc.rtp_sender(sender) else { continue };
             for packet in packets {
                 let _ = sender.write_rtp(now, packet);
@@ -493,7 +550,7 @@ impl Client {
         let sources = self.audio.iter().chain(&self.video).chain(&self.layers);
         let media = sources.map(Source::poll_timeout).chain(self.next_report).min();
         let media = media.filter(|_| self.connected_at.is_some() && !self.part.muted);
-        [self.wake, media].into_iter().flatten().min()
+        [self.wake, media, self.receiver.poll_timeout()].into_iter().flatten().min()
     }
 
     // ---- readings ----------------------------------------------------------------------------------
@@ -530,11 +587,23 @@ impl Client {
     }
 }
 
+/// How often the browser's ICE looks at what it has. Chromium nominates with its first check; this stack with its
+/// second, so it takes a round trip more, and as little else as possible.
+const CHECKS: Duration = Duration::from_millis(10);
+const MOST_CHECKS: u16 = 200;
+
+/// What a layer must have at least, of what it would like: 600 of 1700 kb/s in libwebrtc's table.
+const LEAST_PERCENT: u64 = 35;
+
 fn connection(now: Instant, addr: SocketAddr, part: &Part, tap: &Tap) -> RTCPeerConnection {
     let mut media = MediaEngine::default();
     media.register_default_codecs().expect("default codecs register");
     configure_simulcast_extension_headers(&mut media).expect("extensions register");
-    let registry = configure_nack(Registry::new(), &mut media);
+    let mut registry = configure_nack(Registry::new(), &mut media);
+    if part.browser {
+        registry =
+            Registry::new().with(Slot::NackResponder, interceptor::NackResponderBuilder::new().build());
+    }
     let registry = match part.old_fashioned {
         true => registry,
         false => configure_twcc(registry, &mut media).expect("extensions register"),
@@ -543,7 +612,13 @@ fn connection(now: Instant, addr: SocketAddr, part: &Part, tap: &Tap) -> RTCPeer
     let registry = registry.with(Slot::ReceiverReport, reports).with(Slot::from(500), tap.interceptor());
     // Left to itself this stack answers an ICE-lite offer with setup:passive, also while it is the DTLS
     // client already; browsers keep their role (RFC 8842 §5.5).
-    let mut settings = SettingEngineBuilder::new().with_answering_dtls_role(RTCDtlsRole::Client);
+    // Its repairs of layers carry no rrid, so the offer must say which stream is whose, as Firefox's does.
+    let mut settings = SettingEngineBuilder::new()
+        .with_answering_dtls_role(RTCDtlsRole::Client)
+        .with_write_ssrc_attributes_for_simulcast(true);
+    if part.browser {
+        settings = settings.with_ice_connection_attempts(Some(CHECKS), Some(MOST_CHECKS));
+    }
     if let Some(profiles) = &part.profiles {
         settings = settings.with_srtp_protection_profiles(profiles.clone());
     }

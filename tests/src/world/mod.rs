@@ -16,8 +16,10 @@
 pub mod client;
 pub mod clock;
 pub mod content;
+pub mod decoder;
 pub mod dice;
 pub mod link;
+pub mod receiver;
 pub mod sink;
 pub mod source;
 pub mod tap;
@@ -112,6 +114,8 @@ pub struct World {
     pub traffic: HashMap<SocketAddr, [u64; 2]>,
     /// What was sent to addresses that the test itself listens at.
     mail: HashMap<SocketAddr, Vec<Vec<u8>>>,
+    /// What both directions of the path of whoever joins next are like.
+    pub path: Conditions,
     /// What the host seats in the chain of whoever joins next, by position.
     pub interceptors: Vec<(usize, BoxedInterceptor)>,
     /// A panic of the engine costs whom it served, as on a worker; else it fails the test.
@@ -185,6 +189,7 @@ impl World {
             hook: None,
             traffic: HashMap::new(),
             mail: HashMap::new(),
+            path: Conditions::default(),
             interceptors: Vec::new(),
             contains_faults: false,
             quiet: false,
@@ -220,7 +225,9 @@ impl World {
         self.peers.insert(peer, index);
         for _ in 0..2 {
             let dice = self.dice.fork();
-            self.links.push(Link::new(dice));
+            let mut link = Link::new(dice);
+            link.conditions = self.path;
+            self.links.push(link);
         }
         self.signal();
         self.poll_client(index);

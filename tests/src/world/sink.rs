@@ -7,6 +7,7 @@ use rtc_shared::marshal::MarshalSize;
 use rtp::packet::Packet;
 
 use super::content::{Content, Picture};
+use super::decoder::{Decoded, decode};
 
 /// One genuine packet.
 #[derive(Clone, Copy, Debug)]
@@ -44,12 +45,13 @@ impl Sink {
         Sink { key, room, streams: BTreeMap::new(), forged: 0, foreign: 0 }
     }
 
-    pub fn take(&mut self, now: Instant, packet: &Packet) {
+    /// Books a packet; answers what it was, if it is genuine.
+    pub fn take(&mut self, now: Instant, packet: &Packet) -> Option<Seen> {
         let read = Content::read(self.key, true, &packet.payload)
             .or_else(|| Content::read(self.key, false, &packet.payload));
         let Some((content, picture)) = read else {
             self.forged += 1;
-            return;
+            return None;
         };
         if content.room != self.room {
             self.foreign += 1;
@@ -63,7 +65,9 @@ impl Sink {
             }
         };
         let len = packet.header.marshal_size() + packet.payload.len();
-        stream.push(Seen { at: now, seq, timestamp: packet.header.timestamp, picture, content, len });
+        let seen = Seen { at: now, seq, timestamp: packet.header.timestamp, picture, content, len };
+        stream.push(seen);
+        Some(seen)
     }
 
     /// Everything, whatever its stream.
@@ -81,6 +85,16 @@ impl Sink {
     pub fn receives_from(&self, publisher: usize) -> Vec<u32> {
         let brings = |stream: &[Seen]| stream.iter().any(|seen| seen.content.publisher as usize == publisher);
         self.streams.iter().filter(|(_, stream)| brings(stream)).map(|(ssrc, _)| *ssrc).collect()
+    }
+
+    /// The pictures of one publisher that could be decoded, whatever their layers.
+    pub fn pictures(&self, publisher: usize) -> Vec<Decoded> {
+        let theirs =
+            |seen: &&Seen| seen.content.video && seen.content.publisher as usize % 10_000 == publisher;
+        let mut pictures: Vec<Decoded> =
+            self.streams.values().flat_map(|stream| decode(stream.iter().filter(theirs))).collect();
+        pictures.sort_by_key(|picture| picture.at);
+        pictures
     }
 
     /// Distinct packets from one publisher of one kind.

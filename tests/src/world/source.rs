@@ -120,6 +120,13 @@ impl Source {
         self.packets
     }
 
+    /// Lets the frames that are due go by: nothing is encoded, and nothing is numbered.
+    pub fn rest(&mut self, now: Instant) {
+        if now >= self.next {
+            self.next = now + self.interval();
+        }
+    }
+
     /// The next frame, if it is due.
     pub fn poll(&mut self, now: Instant) -> Option<Vec<Packet>> {
         if now < self.next {
@@ -129,7 +136,7 @@ impl Source {
         let ticks = u128::from(captured) * u128::from(self.clock_rate()) / 1_000_000;
         let timestamp = self.offset.wrapping_add(ticks as u32);
         (self.last_timestamp, self.last_at) = (timestamp, now);
-        self.next = now + if self.video { Duration::from_micros(1_000_000 / FRAMES) } else { PTIME };
+        self.next = now + self.interval();
         let keyframe = std::mem::take(&mut self.keyframe_due);
         let sizes = self.sizes(keyframe);
         let parts = sizes.len() as u16;
@@ -189,6 +196,10 @@ impl Source {
             octet_count: self.octets as u32,
             ..Default::default()
         })
+    }
+
+    fn interval(&self) -> Duration {
+        if self.video { Duration::from_micros(1_000_000 / FRAMES) } else { PTIME }
     }
 
     fn sizes(&self, keyframe: bool) -> Vec<usize> {

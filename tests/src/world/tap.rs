@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use interceptor::{Attribute, Interceptor, Packet, StreamInfo, TaggedPacket};
+use rtc_shared::marshal::MarshalSize;
 use rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
@@ -20,6 +21,8 @@ pub struct Wire {
     pub sent: Vec<(Instant, Rtcp)>,
     pub rtp_received: u64,
     pub rtp_sent: u64,
+    /// Headers and payloads, before they are sealed.
+    pub rtp_bytes_sent: u64,
     pub rtp_bytes_received: u64,
     /// To go out as they are, under the client's keys, with its next packet.
     pub smuggled: Vec<rtp::packet::Packet>,
@@ -115,7 +118,10 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for TapInterceptor {
             Packet::Rtcp(packets) => {
                 wire.sent.extend(packets.iter().map(|rtcp| (packet.now, rtcp.clone())));
             }
-            Packet::Rtp(_) => wire.rtp_sent += 1,
+            Packet::Rtp(rtp) => {
+                wire.rtp_sent += 1;
+                wire.rtp_bytes_sent += (rtp.header.marshal_size() + rtp.payload.len()) as u64;
+            }
             _ => {}
         }
         drop(wire);

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use sluicegate::sans_io::DropKind;
 use sluicegate::{Bitrate, CapCause, DropReason, PeerEvent};
-use sluicegate_tests::world::{AUDIO, Seat, VIDEO, World, ms, publishes, secs, watches};
+use sluicegate_tests::world::decoder::longest_gap;
+use sluicegate_tests::world::{AUDIO, Seat, THREE_LAYERS, VIDEO, World, ms, publishes, secs, watches};
 
 fn told(world: &World, seat: Seat, cause: CapCause) -> Vec<Instant> {
     world[seat].told(|event| matches!(event, PeerEvent::CapChanged { cause: why, .. } if *why == cause))
@@ -93,5 +94,66 @@ fn who_keeps_to_a_cap_is_left_alone() {
         assert!(told(&world, ada, CapCause::Policing).is_empty());
         assert_eq!(world.dropped_in(DropKind::Video, DropReason::Policed), 0);
         assert_eq!(world[wim].sink.missing(), 0);
+    }
+}
+
+/// What a publisher sends, headers and repairs included, read each 50 ms: bits in all so far.
+fn sent(world: &mut World, publisher: Seat, turns: usize) -> Vec<f64> {
+    let total = |world: &World| world[publisher].tap.wire().rtp_bytes_sent as f64 * 8.0;
+    let mut readings = vec![total(world)];
+    for _ in 0..turns {
+        world.run(ms(50));
+        readings.push(total(world));
+    }
+    readings
+}
+
+#[test]
+fn three_layers_fit_under_a_cap_within_a_second_and_come_back() {
+    for seed in 1..=3 {
+        let mut world = World::new(seed);
+        world.path.delay = ms(25);
+        let ada = world.join("room", "ada", publishes(AUDIO).layered(&THREE_LAYERS));
+        let wims = [0, 1, 2].map(|n| world.join("room", &format!("w{n}"), watches(1).browser()));
+        world.connect_all(secs(2));
+        world.run(secs(3));
+        let peer = world.peer(ada);
+        let free = sent(&mut world, ada, 40);
+        let former = (free[40] - free[0]) / 2.0;
+
+        let called = world.now;
+        world.engine.set_publish_cap(called, peer, Some(Bitrate::kbps(500)));
+        let capped = sent(&mut world, ada, 200);
+        // Every second that begins 1.0 s after the call or later.
+        let most = (20..=180).map(|at| capped[at + 20] - capped[at]).fold(0.0, f64::max);
+        let steady = (capped[200] - capped[40]) / 8.0;
+
+        let lifted = world.now;
+        world.engine.set_publish_cap(lifted, peer, None);
+        let rising = sent(&mut world, ada, 100);
+        // What it sends in the quarter of a second that ends 1.5 s after the call, and in the seconds after.
+        let reached = (rising[30] - rising[25]) * 4.0;
+        let back = (rising[100] - rising[40]) / 3.0;
+        let gaps = wims.map(|wim| {
+            let pictures = world[wim].sink.pictures(ada.index);
+            let layers: Vec<usize> =
+                pictures.iter().filter(|it| it.at > lifted + secs(2)).map(|it| it.layer).collect();
+            assert!(layers.iter().all(|layer| *layer == 2), "the best there is, soon");
+            longest_gap(&pictures)
+        });
+        println!(
+            "seed {seed}: {:.0} kb/s, capped {:.0} ({:.0} in the worst second), lifted {:.0} at 1.5 s, then {:.0}; \
+             {gaps:?} at most without a picture",
+            former / 1e3,
+            steady / 1e3,
+            most / 1e3,
+            reached / 1e3,
+            back / 1e3
+        );
+        assert!(most <= 550_000.0, "{most}");
+        assert!(steady >= 350_000.0, "{steady}: no more is taken than must be");
+        assert!(reached >= 0.8 * former, "{reached} of {former}");
+        assert!(gaps.iter().all(|gap| *gap <= secs(1)), "{gaps:?}");
+        assert_eq!(world.dropped_in(DropKind::Video, DropReason::Policed), 0, "it obeys");
     }
 }

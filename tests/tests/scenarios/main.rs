@@ -3,11 +3,15 @@
 mod call;
 mod caps;
 mod churn;
+mod crowd;
 mod feedback;
 mod gate;
 mod handshake;
+mod lateness;
 mod layers;
+mod lossy;
 mod mobility;
 mod negotiation;
+mod outage;
 mod repair;
 mod slow;

@@ -5,12 +5,19 @@ use std::collections::BTreeSet;
 use sluicegate::MediaKind;
 use sluicegate::sans_io::{Direction, Transmission};
 
-use sluicegate_tests::world::{Loss, Percent, Seat, VIDEO, World, ms, publishes, secs};
+use sluicegate_tests::world::{
+    AUDIO, Loss, Percent, Seat, THREE_LAYERS, VIDEO, World, layer_of, ms, publishes, secs, watches,
+};
 
 /// The video packets of `publisher` that `subscriber` has, and how many it lacks between first and last.
 fn got(world: &World, subscriber: Seat, publisher: Seat) -> (BTreeSet<u64>, u64) {
+    got_of(world, subscriber, publisher.index)
+}
+
+/// Likewise of what contents name `publisher`: a layer of one.
+fn got_of(world: &World, subscriber: Seat, publisher: usize) -> (BTreeSet<u64>, u64) {
     let packets: BTreeSet<u64> =
-        world[subscriber].sink.from(publisher.index, true).map(|seen| seen.content.packet).collect();
+        world[subscriber].sink.from(publisher, true).map(|seen| seen.content.packet).collect();
     let span = packets.last().expect("something came") - packets.first().expect("something came") + 1;
     let missing = span - packets.len() as u64;
     (packets, missing)
@@ -53,6 +60,46 @@ fn a_lossy_publisher_is_asked_about_once_for_each_packet() {
         assert!(lost > 100, "{lost}");
         assert!(asked as f64 <= 1.2 * lost as f64, "{asked} asked for, {lost} lost");
         assert!(missing as f64 <= 0.01 * lost as f64, "{missing} of {lost} never came");
+    }
+}
+
+#[test]
+fn a_lossy_publisher_of_layers_repairs_each_of_them() {
+    for seed in 1..=3 {
+        let mut world = World::new(seed);
+        let ada = world.join("room", "ada", publishes(AUDIO).layered(&THREE_LAYERS));
+        let bob = world.join("room", "bob", watches(1));
+        world.connect_all(secs(2));
+        world.run(secs(2));
+        for link in [ada.uplink, ada.downlink] {
+            world.link(link).delay = ms(25);
+        }
+        let ingress =
+            |world: &World, how| world.counters().ingress.packets[MediaKind::Video as usize][how as usize];
+        let made = |world: &World| world[ada].layers.iter().map(|layer| layer.packets()).sum::<u64>();
+        let spoken = |world: &World| world[ada].audio.as_ref().expect("it speaks").packets();
+        // Packets made, repairs sent, packets and repairs that arrived.
+        let books = |world: &World| {
+            let repairs = world[ada].tap.wire().rtp_sent - made(world) - spoken(world);
+            [made(world), repairs, ingress(world, Transmission::First), ingress(world, Transmission::Rtx)]
+        };
+        let before = books(&world);
+        world.lose(ada.uplink, 5.percent());
+        world.run(secs(30));
+        world.link(ada.uplink).loss = Loss::default();
+        world.run(secs(2));
+        let after = books(&world);
+        let [made, sent, arrived, repairs] = [0, 1, 2, 3].map(|at| after[at] - before[at]);
+        let lost = made - arrived;
+        // Of the top layer, for that is what bob gets.
+        let (_, missing) = got_of(&world, bob, layer_of(ada.index, 2));
+        println!(
+            "seed {seed}: {lost} of {made} lost, {sent} repairs sent, {repairs} came, {missing} missing"
+        );
+        assert!(lost > 300, "{lost}");
+        assert!(sent as f64 <= 1.2 * lost as f64, "{sent} sent, {lost} lost");
+        assert_eq!(missing, 0, "bob has everything");
+        assert_eq!(world[bob].frames_missing(), 0);
     }
 }
 
