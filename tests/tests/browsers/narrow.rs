@@ -107,7 +107,8 @@ async fn narrow(network: &Network) -> Outcome {
     println!("alice: {}", alice.page.stats().await?);
     assert!(now.0 < full, "the picture is still {} wide", now.0);
     assert!(gaps.0 <= 1_000.0, "{:.0} ms without a picture", gaps.0);
-    assert_eq!(now.1, others, "eve's picture is as it was");
+    // Alice's browser may have sent less at first than it affords later.
+    assert!(now.1 >= others, "eve's picture was {others} wide and is {}", now.1);
     assert!(gaps.1 <= 300.0, "eve waited {:.0} ms", gaps.1);
     Ok(())
 }
