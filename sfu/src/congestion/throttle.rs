@@ -114,12 +114,9 @@ impl Throttle {
         }
         let long = now.saturating_duration_since(*self.lossy_since.get_or_insert(now));
         // A burst is over by the time it is told of; a path that is too narrow goes on losing.
-        let drowning = long >= DROWNED && self.window(1).percent_lost() > DROWNING;
-        if drowning {
-            // The queue before the subscriber is full: what starts anew must be small to get through it.
-            self.brake(now, window, 50);
-        } else if long >= SUSTAINED {
-            self.brake(now, window, 85);
+        let drowning = long >= DROWNED && self.window(2).percent_lost() > DROWNING;
+        if long >= SUSTAINED || drowning {
+            self.brake(now, window);
         }
     }
 
@@ -153,11 +150,10 @@ impl Throttle {
         self.forget();
     }
 
-    /// Allows so many per cent of what arrives.
-    fn brake(&mut self, now: Instant, window: Tally, percent: u64) {
+    fn brake(&mut self, now: Instant, window: Tally) {
         let span = self.since.map_or(WINDOW, |since| now.saturating_duration_since(since) + STEP).min(WINDOW);
         let arriving = window.arrived * 8 * 1_000 / span.as_millis().max(1) as u64;
-        self.lower(now, Bitrate::bps(arriving * percent / 100).max(FLOOR));
+        self.lower(now, Bitrate::bps(arriving * 85 / 100).max(FLOOR));
     }
 
     fn lower(&mut self, now: Instant, budget: Bitrate) {
@@ -212,7 +208,7 @@ const LOSSY: u64 = 10;
 const SUSTAINED: Duration = Duration::from_secs(2);
 /// … and more than this, for so long and still, is too much at once.
 const DROWNING: u64 = 30;
-const DROWNED: Duration = Duration::from_millis(100);
+const DROWNED: Duration = Duration::from_millis(200);
 /// Feedback that stops for so long says nothing about before.
 const PAUSE: Duration = Duration::from_millis(1_500);
 /// How long what we changed takes to show: a keyframe of the smaller layer, and the queue before it.
@@ -250,7 +246,7 @@ mod tests {
     fn half_lost_is_too_much_at_once() {
         let mut throttle = Throttle::default();
         let at = feed(&mut throttle, 0, 5_000, 12);
-        assert_eq!(at, Some(100));
+        assert_eq!(at, Some(200));
         assert!(throttle.budget().is_some());
     }
 
