@@ -8,6 +8,8 @@
 
 use std::ops::Range;
 
+use super::bits::{BitWriter, Bits};
+
 /// What one frame is to the decode targets of its stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Descriptor {
@@ -73,7 +75,7 @@ pub fn restrict(bytes: &[u8], known: &Structure, active: u32, out: &mut [u8]) ->
     let reading = read(bytes, Some(known))?;
     let current = reading.structure.as_ref().unwrap_or(known);
     let mut from = Bits { bytes, at: 0 };
-    let mut to = BitWriter { out, len: 0, window: 0, filled: 0 };
+    let mut to = BitWriter::new(out);
     to.copy(&mut from, MANDATORY)?;
     let flags = if bytes.len() > SHORT { from.take(FLAGS)? } else { 0 };
     to.put(flags | ACTIVE_BIT, FLAGS)?;
@@ -313,90 +315,6 @@ fn read(bytes: &[u8], known: Option<&Structure>) -> Option<Reading> {
     };
     let chains = ChainDiffs { count: current.chains, by_chain: chains };
     Some(Reading { descriptor, structure, chains, mask, end: bits.at })
-}
-
-/// Reads bits, the high ones of a byte first.
-struct Bits<'b> {
-    bytes: &'b [u8],
-    /// In bits.
-    at: usize,
-}
-
-impl Bits<'_> {
-    /// Up to 32 bits, `f(n)`.
-    fn take(&mut self, count: usize) -> Option<u32> {
-        let rest = self.bytes.get(self.at >> 3..)?;
-        // 32 bits lie in five bytes at most.
-        let window = match rest.first_chunk() {
-            Some(eight) => u64::from_be_bytes(*eight),
-            None => rest.iter().rev().fold(0, |window, byte| window >> 8 | u64::from(*byte) << 56),
-        };
-        let end = self.at.checked_add(count)?;
-        if end > self.bytes.len() << 3 {
-            return None;
-        }
-        let aligned = window.wrapping_shl((self.at & 7) as u32);
-        self.at = end;
-        // Two steps, for a shift by all 64 bits would be none.
-        Some((aligned >> 1).wrapping_shr(63_u32.saturating_sub(count as u32)) as u32)
-    }
-
-    fn flag(&mut self) -> Option<bool> {
-        self.take(1).map(|bit| bit != 0)
-    }
-
-    /// A number below `values`, in a bit less where it is low: `ns(n)`.
-    fn non_symmetric(&mut self, values: u32) -> Option<u32> {
-        let width = u32::BITS.saturating_sub(values.leading_zeros());
-        let short = 1_u32.wrapping_shl(width).saturating_sub(values);
-        let value = self.take(width.saturating_sub(1) as usize)?;
-        if value < short {
-            return Some(value);
-        }
-        let low = self.take(1)?;
-        Some((value << 1 | low).saturating_sub(short))
-    }
-}
-
-/// Writes bits, the high ones of a byte first.
-struct BitWriter<'o> {
-    out: &'o mut [u8],
-    /// Bytes written.
-    len: usize,
-    /// Bits not yet written are its lowest; fewer than eight between calls.
-    window: u64,
-    filled: u32,
-}
-
-impl BitWriter<'_> {
-    /// The low `count` bits of `value`, up to 32. `None` if there is no room.
-    fn put(&mut self, value: u32, count: usize) -> Option<()> {
-        self.window = self.window.wrapping_shl(count as u32) | u64::from(value);
-        self.filled = self.filled.saturating_add(count as u32);
-        while self.filled >= 8 {
-            self.filled = self.filled.saturating_sub(8);
-            *self.out.get_mut(self.len)? = self.window.wrapping_shr(self.filled) as u8;
-            self.len = self.len.saturating_add(1);
-        }
-        Some(())
-    }
-
-    /// What `from` has before the bit `end`.
-    fn copy(&mut self, from: &mut Bits<'_>, end: usize) -> Option<()> {
-        while from.at < end {
-            let count = end.saturating_sub(from.at).min(32);
-            let bits = from.take(count)?;
-            self.put(bits, count)?;
-        }
-        Some(())
-    }
-
-    /// Fills the last byte with zeros, and says how many there are.
-    fn finish(mut self) -> Option<usize> {
-        let padding = 8_u32.saturating_sub(self.filled) & 7;
-        self.put(0, padding as usize)?;
-        Some(self.len)
-    }
 }
 
 /// What a one-byte length in a header extension can say (RFC 8285 §4.3): no descriptor is longer.

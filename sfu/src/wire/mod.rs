@@ -3,6 +3,7 @@
 #![warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
 
 pub mod av1;
+mod bits;
 pub mod demux;
 pub mod descriptor;
 pub mod dtls;
