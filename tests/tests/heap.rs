@@ -209,8 +209,10 @@ const CLASSES: [(&str, Class); 17] = [
         compound.extend(ssrc);
         compound.extend([0x81, 205, 0, 63, 0, 0, 0, 1]);
         compound.extend(ssrc);
+        // Sixty-four of them ask for every number there is, wherever the engine's numbers began.
+        let first = (n as u16).wrapping_mul(61 * 17);
         for pair in 0..61u16 {
-            compound.extend((pair * 17 + n as u16).to_be_bytes());
+            compound.extend(first.wrapping_add(pair * 17).to_be_bytes());
             compound.extend([0xff, 0xff]);
         }
         (stage.wim.client.path, stage.wim.seal_rtcp(&compound))

@@ -15,10 +15,9 @@ pub struct Throttle {
     /// The number of the newest step, and what steps are counted from.
     newest: u64,
     epoch: Option<Instant>,
-    /// When the window began anew, and when feedback last came.
-    since: Option<Instant>,
+    /// When feedback last came.
     heard_at: Option<Instant>,
-    lossy_since: Option<Instant>,
+    lossy: Option<Lossy>,
     /// Since when a step up is being waited for, and what was told since.
     trial_since: Option<Instant>,
     trial: Tally,
@@ -28,7 +27,24 @@ pub struct Throttle {
     raised_at: Option<Instant>,
     /// How long things must be clean before the next step up.
     patience: Duration,
-    changed: bool,
+    change: Option<Change>,
+}
+
+/// More is being lost than repairs are for.
+#[derive(Clone, Copy, Debug)]
+struct Lossy {
+    since: Instant,
+    /// What was told after that.
+    told: Tally,
+}
+
+/// Why the budget is to be shared anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// It is another, or there is more or less to share it with.
+    Share,
+    /// Most of what is sent is lost: it must stop now, for it stands in the way of what is to replace it.
+    Drowning,
 }
 
 /// What became of the packets that feedback of one step was about.
@@ -58,16 +74,15 @@ impl Default for Throttle {
             steps: [Tally::default(); STEPS],
             newest: 0,
             epoch: None,
-            since: None,
             heard_at: None,
-            lossy_since: None,
+            lossy: None,
             trial_since: None,
             trial: Tally::default(),
             budget: None,
             blind_until: None,
             raised_at: None,
             patience: PATIENCE,
-            changed: false,
+            change: None,
         }
     }
 }
@@ -78,14 +93,21 @@ impl Throttle {
         self.budget
     }
 
-    /// Whether the budget has changed since the last call, or what shares it.
-    pub fn poll_change(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
+    /// More is lost than repairs are for.
+    pub fn is_lossy(&self) -> bool {
+        self.lossy.is_some()
+    }
+
+    /// What has changed since the last call about the budget, or what shares it.
+    pub fn poll_change(&mut self) -> Option<Change> {
+        self.change.take()
     }
 
     /// There is more or less to share the budget with.
     pub fn reconsider(&mut self) {
-        self.changed |= self.budget.is_some();
+        if self.budget.is_some() {
+            self.change.get_or_insert(Change::Share);
+        }
     }
 
     /// Feedback: of `packets` sent, `lost` did not arrive; `arrived` bytes did.
@@ -98,7 +120,6 @@ impl Throttle {
             self.forget_window();
         }
         let told = Tally { packets, lost, arrived };
-        self.since.get_or_insert(now);
         self.step(now).add(told);
         if self.budget.is_some() {
             self.trial_since.get_or_insert(now);
@@ -109,14 +130,20 @@ impl Throttle {
             return;
         }
         if window.percent_lost() <= LOSSY {
-            self.lossy_since = None;
+            self.lossy = None;
             return;
         }
-        let long = now.saturating_duration_since(*self.lossy_since.get_or_insert(now));
+        let Some(lossy) = &mut self.lossy else {
+            self.lossy = Some(Lossy { since: now, told: Tally::default() });
+            return;
+        };
+        lossy.told.add(told);
+        let lossy = *lossy;
+        let long = now.saturating_duration_since(lossy.since);
         // A burst is over by the time it is told of; a path that is too narrow goes on losing.
         let drowning = long >= DROWNED && self.window(2).percent_lost() > DROWNING;
         if long >= SUSTAINED || drowning {
-            self.brake(now, window);
+            self.brake(now, lossy, if drowning { Change::Drowning } else { Change::Share });
         }
     }
 
@@ -125,7 +152,7 @@ impl Throttle {
     pub fn on_estimate(&mut self, now: Instant, estimate: Bitrate, sent: Bitrate) {
         if estimate < sent && self.blind_until.is_none_or(|until| now >= until) {
             let budget = Bitrate::bps(estimate.as_bps() * 95 / 100).max(FLOOR);
-            self.lower(now, budget);
+            self.lower(now, budget, Change::Share);
         }
     }
 
@@ -150,13 +177,15 @@ impl Throttle {
         self.forget();
     }
 
-    fn brake(&mut self, now: Instant, window: Tally) {
-        let span = self.since.map_or(WINDOW, |since| now.saturating_duration_since(since) + STEP).min(WINDOW);
-        let arriving = window.arrived * 8 * 1_000 / span.as_millis().max(1) as u64;
-        self.lower(now, Bitrate::bps(arriving * 85 / 100).max(FLOOR));
+    /// Takes back what is sent to what has arrived since much was lost: before that the path was wider, or its queue
+    /// was filling.
+    fn brake(&mut self, now: Instant, lossy: Lossy, change: Change) {
+        let span = now.saturating_duration_since(lossy.since).as_millis().max(1) as u64;
+        let arriving = lossy.told.arrived * 8 * 1_000 / span;
+        self.lower(now, Bitrate::bps(arriving * 85 / 100).max(FLOOR), change);
     }
 
-    fn lower(&mut self, now: Instant, budget: Bitrate) {
+    fn lower(&mut self, now: Instant, budget: Bitrate, change: Change) {
         self.budget = Some(self.budget.map_or(budget, |now| now.min(budget)));
         let failed = |at: Instant| now.saturating_duration_since(at) < FAILS_WITHIN;
         self.patience = match self.raised_at.take().is_some_and(failed) {
@@ -164,7 +193,7 @@ impl Throttle {
             false => PATIENCE,
         };
         self.blind_until = Some(now + IMPACT);
-        self.changed = true;
+        self.change = Some(change);
         self.forget();
     }
 
@@ -175,7 +204,7 @@ impl Throttle {
 
     fn forget_window(&mut self) {
         self.steps = [Tally::default(); STEPS];
-        (self.since, self.lossy_since) = (None, None);
+        self.lossy = None;
     }
 
     fn step(&mut self, now: Instant) -> &mut Tally {
@@ -198,9 +227,8 @@ impl Throttle {
 }
 
 const STEP: Duration = Duration::from_millis(100);
-const STEPS: usize = 5;
 /// What a verdict looks at: feedback comes every 50 to 250 ms.
-const WINDOW: Duration = Duration::from_millis(500);
+const STEPS: usize = 5;
 /// Fewer packets than this tell chance, not loss.
 const ENOUGH: u64 = 20;
 /// Per cent lost: more is too much if it lasts …
@@ -229,7 +257,7 @@ mod tests {
     fn feed(throttle: &mut Throttle, from: u64, to: u64, lost: u64) -> Option<u64> {
         (from..to).step_by(100).find(|now| {
             throttle.on_feedback(at(*now), 20, lost, (20 - lost) * 1_000);
-            throttle.poll_change()
+            throttle.poll_change().is_some()
         })
     }
 

@@ -163,20 +163,24 @@ impl Engine {
             };
             return self.counters.dropped_in(kind, reason);
         }
-        if session.has_output() {
-            super::flush::mark_dirty(&mut self.dirty, session, key);
-        }
-        let wanted = heard.iter().any(|message| matches!(message, Heard::KeyframeWanted { .. }));
+        let mut wanted = false;
+        let mut missing = Vec::new();
         for message in heard {
             match message {
-                Heard::KeyframeWanted { slot } => self.note_keyframe_wanted(key, slot),
+                Heard::KeyframeWanted { slot } => {
+                    self.note_keyframe_wanted(key, slot);
+                    wanted = true;
+                }
+                Heard::Missing(packet) => missing.push(packet),
                 Heard::SenderReport { ssrc } => self.note_report(key, ssrc),
             }
         }
+        wanted |= self.repair(now, key, &missing);
         if wanted {
             let room = self.sessions[key].room;
             self.poll_keyframes(now, room);
         }
+        self.mark_dirty(key);
         self.share_downlink(now, key);
     }
 
@@ -193,7 +197,7 @@ impl Engine {
     }
 
     /// A subscriber needs a keyframe on one of its slots: its publisher hears it once, whoever else asks.
-    fn note_keyframe_wanted(&mut self, key: PeerKey, slot: usize) {
+    pub(super) fn note_keyframe_wanted(&mut self, key: PeerKey, slot: usize) {
         let session = &self.sessions[key];
         let room = session.room;
         let live = session.slots.get(slot).filter(|slot| slot.live);
@@ -244,21 +248,9 @@ impl Engine {
                 }
                 self.forward(now, key, &received, &datagram[received.payload.clone()]);
                 if received.torn && received.kind == MediaKind::Video {
-                    self.mend(now, key, &received);
+                    self.mend_torn(now, key, &received);
                 }
             }
-        }
-    }
-
-    /// A gap too wide to repair: if anybody watches, a keyframe must close it.
-    fn mend(&mut self, now: Instant, publisher: PeerKey, received: &Received) {
-        let room = self.sessions[publisher].room;
-        let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) else { return };
-        let watched = track.is_watched(received.layer);
-        let layer = &mut track.layers[usize::from(received.layer)];
-        if !received.meta.picture.keyframe && watched {
-            layer.keyframes.want();
-            self.poll_keyframes(now, room);
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Engine;
 use crate::config::LayerLimit;
+use crate::congestion::throttle::Change;
 use crate::counters::RequestOutcome;
 use crate::event::{LayerInfo, PeerEvent};
 use crate::ids::{MediaKind, PeerKey, RoomKey, TrackKey};
@@ -51,8 +52,9 @@ impl Engine {
     /// Shares what a subscriber's network has room for among what it watches, when that has changed.
     pub(super) fn share_downlink(&mut self, now: Instant, key: PeerKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let raise = session.throttle.poll_raise(now);
-        if !session.throttle.poll_change() && !raise {
+        let raise = session.reception.throttle.poll_raise(now);
+        let change = session.reception.throttle.poll_change();
+        if change.is_none() && !raise {
             return;
         }
         let room = session.room;
@@ -64,7 +66,7 @@ impl Engine {
         let router = &self.rooms[room].router;
         let audio = live(MediaKind::Audio).count() as u64 * AUDIO.as_bps();
         // Most of a large room is silent.
-        let audio = audio.min(session.throttle.budget().map_or(0, Bitrate::as_bps) / 4);
+        let audio = audio.min(session.reception.throttle.budget().map_or(0, Bitrate::as_bps) / 4);
         let slots: Vec<(usize, TrackKey)> = live(MediaKind::Video).collect();
         let ladders: Vec<Vec<Bitrate>> = slots
             .iter()
@@ -75,7 +77,7 @@ impl Engine {
             .collect();
         let budget = |session: &Session| {
             let video = |budget: Bitrate| Bitrate::bps(budget.as_bps().saturating_sub(audio));
-            session.throttle.budget().map(video)
+            session.reception.throttle.budget().map(video)
         };
         let session = &mut self.sessions[key];
         if raise && let Some(now_granted) = budget(session) {
@@ -83,7 +85,7 @@ impl Engine {
             let steps = allocate(now_granted, &ladders);
             let more =
                 next_cost(&ladders, &steps).map(|cost| Bitrate::bps((cost.as_bps() + audio) * 105 / 100));
-            session.throttle.grant(now, more);
+            session.reception.throttle.grant(now, more);
         }
         let steps = match budget(session) {
             Some(budget) => allocate(budget, &ladders),
@@ -92,6 +94,9 @@ impl Engine {
         for ((index, track), step) in slots.into_iter().zip(steps) {
             let Some(track) = self.rooms[room].router.tracks.get_mut(track) else { continue };
             if track.make_room(now, key, index as u16, u8::try_from(step).unwrap_or(u8::MAX)) {
+                if change == Some(Change::Drowning) {
+                    track.pause(key, index as u16);
+                }
                 self.want_target(now, key, index);
             }
         }

@@ -8,6 +8,7 @@ pub mod book;
 mod flush;
 mod ingress;
 mod layers;
+mod repair;
 mod subscribe;
 mod timers;
 
@@ -419,7 +420,9 @@ impl Engine {
         }
         let reports = self.sender_reports(now, key);
         let session = &mut self.sessions[key];
-        session.send_due_rtcp(now, &mut self.counters, reports);
+        for ssrc in session.send_due_rtcp(now, &mut self.counters, reports) {
+            self.mend_stream(now, key, ssrc);
+        }
         self.share_downlink(now, key);
         self.mark_dirty(key);
     }

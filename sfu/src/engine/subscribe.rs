@@ -273,7 +273,7 @@ impl Engine {
             self.want_target(now, key, index);
         }
         // There is one more to share with.
-        self.sessions[key].throttle.reconsider();
+        self.sessions[key].reception.throttle.reconsider();
         self.share_downlink(now, key);
     }
 

@@ -118,6 +118,11 @@ impl History {
         Some(Stored { meta: &slot.meta, aux, payload })
     }
 
+    /// Whether the packet has left, or would have by now: nobody can be sent it any more.
+    pub fn has_left(&self, seq: u64) -> bool {
+        self.order.front().is_some_and(|oldest| seq < oldest.seq) && self.get(seq).is_none()
+    }
+
     /// The highest number ever pushed. It leaves the ring last, but for stragglers.
     pub fn newest(&self) -> Option<u64> {
         self.newest

@@ -55,6 +55,12 @@ impl KeyframeRequests {
         self.first_asked_at = None;
     }
 
+    /// The publisher is heard again after an outage: what was asked meanwhile did not reach it, so that the wait
+    /// for the next request is the shortest again.
+    pub fn renew(&mut self) {
+        self.asked = self.asked.min(1);
+    }
+
     /// When the publisher was first asked for the keyframe that has not come yet.
     pub fn waiting_since(&self) -> Option<Instant> {
         self.first_asked_at
@@ -141,6 +147,15 @@ mod tests {
         assert_eq!(requests.on_keyframe(at(15_000)), Some(ms(15_000)));
         assert!(!requests.poll(at(20_000), NO_RTT));
         assert_eq!(requests.poll_timeout(at(20_000), NO_RTT), None);
+    }
+
+    #[test]
+    fn a_publisher_that_is_back_is_asked_at_once() {
+        let mut requests = KeyframeRequests::new();
+        requests.want();
+        assert_eq!(asked(&mut requests, 0..6_000, NO_RTT), [0, 300, 800, 1_800, 3_800]);
+        requests.renew();
+        assert_eq!(asked(&mut requests, 6_000..10_000, NO_RTT), [6_000, 6_500, 7_500, 9_500]);
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 const MAX_TRIES: u8 = 8;
 
 /// Older than this a packet has missed every playout.
-const MAX_AGE: Duration = Duration::from_millis(1_200);
+pub const MAX_AGE: Duration = Duration::from_millis(1_200);
 
 /// A wider gap is not repaired packet by packet: a keyframe is cheaper.
-const MAX_GAP: u64 = 100;
+pub const MAX_GAP: u64 = 100;
 
 /// Packets awaited at once; more are beyond repair in time.
 const MAX_MISSING: usize = 400;
@@ -138,10 +138,11 @@ impl Nacks {
         self.missing.retain(|missing| missing.seq >= seq);
     }
 
-    /// The packets to ask for now, in order. Counts as having asked.
+    /// The packets to ask for now, in order. Counts as having asked. Returns whether one was given up.
     ///
     /// `rtt` is believed until repairs have shown how long they take.
-    pub fn poll(&mut self, now: Instant, rtt: Duration, mut ask: impl FnMut(u64)) {
+    pub fn poll(&mut self, now: Instant, rtt: Duration, mut ask: impl FnMut(u64)) -> bool {
+        let mut gave_up = false;
         let rtt = self.repair_time.map_or(rtt, |known| known.nearly_all());
         self.believed = rtt;
         self.missing.retain_mut(|missing| {
@@ -149,6 +150,7 @@ impl Nacks {
                 return true;
             }
             if missing.tries == MAX_TRIES || now.saturating_duration_since(missing.since) > MAX_AGE {
+                gave_up = true;
                 return false;
             }
             ask(missing.seq);
@@ -160,6 +162,7 @@ impl Nacks {
             missing.tries += 1;
             true
         });
+        gave_up
     }
 
     /// When [`poll`](Self::poll) is due.
@@ -218,8 +221,9 @@ mod tests {
         let mut nacks = Nacks::default();
         nacks.on_packet(at(0), 0, ms(0));
         nacks.on_packet(at(0), 2, ms(0));
-        let tries: usize = (0..5_000).map(|now| asked(&mut nacks, now).len()).sum();
-        assert_eq!(tries, 8);
+        let mut tries = 0;
+        let given_up: Vec<u64> = (0..5_000).filter(|now| nacks.poll(at(*now), RTT, |_| tries += 1)).collect();
+        assert_eq!((tries, given_up.len()), (8, 1), "{given_up:?}");
         assert_eq!(nacks.poll_timeout(), None);
 
         nacks.on_packet(at(5_000), 4, ms(0));

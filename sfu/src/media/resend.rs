@@ -37,7 +37,8 @@ pub struct Resends {
 #[derive(Clone, Copy, Debug)]
 struct Resent {
     seq: u64,
-    at: Instant,
+    /// When the next request can no longer have crossed with the repair.
+    answered_until: Instant,
     times: u8,
     /// It was asked for beyond the rule.
     beyond: bool,
@@ -52,7 +53,7 @@ impl Resends {
         let place = &mut self.recent[seq as usize % REMEMBERED];
         let times = match place {
             Some(resent) if resent.seq == seq => {
-                if resent.times == MOST_RESENDS || now < resent.at + rtt {
+                if resent.times == MOST_RESENDS || now < resent.answered_until {
                     return Verdict::Duplicate;
                 }
                 if resent.times == MAX_RESENDS {
@@ -72,8 +73,17 @@ impl Resends {
             }
         };
         let beyond = times > MAX_RESENDS;
-        *place = Some(Resent { seq, at: now, times, beyond });
+        *place = Some(Resent { seq, answered_until: now + rtt, times, beyond });
         Verdict::Resend
+    }
+
+    /// The repair of packet `seq` is known to be lost: whatever asks for it next is not answered yet.
+    pub fn on_lost(&mut self, now: Instant, seq: u64) {
+        if let Some(Some(resent)) = self.recent.get_mut(seq as usize % REMEMBERED)
+            && resent.seq == seq
+        {
+            resent.answered_until = resent.answered_until.min(now);
+        }
     }
 }
 
@@ -113,6 +123,22 @@ mod tests {
             }
         }
         assert!((17_900..=18_050).contains(&resent), "{resent} for 6000 packets");
+    }
+
+    #[test]
+    fn a_repair_that_is_known_to_be_lost_is_sent_again_at_once_and_counts() {
+        let mut resends = Resends::default();
+        assert_eq!(resends.judge(at(0), 7, ms(50)), Verdict::Resend);
+        resends.on_lost(at(10), 8);
+        assert_eq!(resends.judge(at(10), 7, ms(50)), Verdict::Duplicate);
+        resends.on_lost(at(10), 7);
+        assert_eq!(resends.judge(at(10), 7, ms(50)), Verdict::Resend);
+        assert_eq!(resends.judge(at(59), 7, ms(50)), Verdict::Duplicate);
+        let resent = (60..1_000).filter(|now| {
+            resends.on_lost(at(*now), 7);
+            resends.judge(at(*now), 7, ms(50)) == Verdict::Resend
+        });
+        assert_eq!(resent.count(), 1, "three, as a rule");
     }
 
     #[test]

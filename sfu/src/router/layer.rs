@@ -140,6 +140,11 @@ impl Layer {
         Bitrate::bps(within.map(|rate| rate.rate(now).as_bps()).sum())
     }
 
+    /// Where the latest keyframe starts.
+    pub fn began(&self) -> Option<u64> {
+        self.keyframe.map(|(first, _)| first)
+    }
+
     /// What a newcomer can start with at once: the latest keyframe and all that followed, if that is recent
     /// and little enough to send in one go, and complete.
     pub fn head(&self, now: Instant) -> Option<RangeInclusive<u64>> {

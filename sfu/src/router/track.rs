@@ -111,6 +111,14 @@ impl Track {
         self.aim(now, peer, slot)
     }
 
+    /// Stops what one subscriber gets until a keyframe of its target, or of less.
+    pub fn pause(&mut self, peer: PeerKey, slot: u16) {
+        let kind = self.publication.kind;
+        if let Some(subscription) = self.subscription_mut(peer, slot) {
+            subscription.selection.wait(kind);
+        }
+    }
+
     /// Whether the codec may change now; if so, it does.
     pub fn may_change_codec(&mut self, now: Instant) -> bool {
         let calm = |at: Instant| now.saturating_duration_since(at) >= CODEC_SPACING;

@@ -8,6 +8,8 @@ pub mod dtls;
 pub mod feedback;
 pub mod ice;
 pub mod negotiate;
+pub mod reception;
+pub mod repairs;
 pub mod rtt;
 pub mod sent;
 pub mod slot;
@@ -26,16 +28,14 @@ use rtcp::receiver_report::ReceiverReport;
 use rtcp::reception_report::ReceptionReport;
 use rtcp::sender_report::SenderReport;
 use rtcp::source_description::{SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem};
-use rtcp::transport_feedbacks::transport_layer_cc::{PacketStatusChunk, SymbolTypeTcc, TransportLayerCc};
+use rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers};
 
 use crate::config::Subscribe;
-use crate::congestion::throttle::Throttle;
 use crate::counters::{Counters, DropKind};
 use crate::drop::DropReason;
 use crate::ids::{Feed, MediaKind, Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey};
 use crate::interceptors::BoxedInterceptor;
-use crate::media::budget::{RateMeter, TokenBucket};
 use crate::path::Path;
 use crate::units::Bitrate;
 use crate::wire::rtp::RtpHeader;
@@ -44,21 +44,14 @@ use dtls::{Dtls, DtlsEvent};
 use feedback::{Feedback, Rtcp};
 use ice::IceLite;
 use negotiate::Negotiation;
-use rtt::RoundTrip;
-use sent::SentPackets;
+use reception::Reception;
+use repairs::Missing;
 use slot::{Piece, Slot};
 use srtp::{Inbound, KeyMaterial, Outbound};
 use uplinks::{Outcome, Uplink, Uplinks};
 
 /// Sender and receiver reports go out once a second: RFC 3550 §6.2 allows more, nobody needs it.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Repairs may take this share of what a subscriber receives; a flood of requests gets no more.
-const REPAIR_PERCENT: u64 = 15;
-/// … but so much at least, or a quiet stream could not be repaired at all.
-const LEAST_REPAIRS: Bitrate = Bitrate::kbps(100);
-/// Losses come in bursts: the repairs of a lost frame must fit. In bytes.
-const REPAIR_BURST: u64 = 32 * 1024;
 
 /// Slots one peer may use up in its life. Lines are reused, so that a long call needs no more than it has at
 /// its fullest; a client that keeps replacing its own lines runs out.
@@ -72,12 +65,6 @@ const MAX_NUMBERS_ASKED: usize = 300;
 
 /// Waiting packets beyond which no more repairs are queued.
 const MAX_REPAIRS_QUEUED: usize = 256;
-
-/// A client that has sent transport-wide feedback within this time goes on doing so.
-const FEEDBACK_LASTS: Duration = Duration::from_secs(2);
-
-/// A greater estimate is none, in bits per second.
-const MAX_ESTIMATE: f32 = 1e9;
 
 /// Bytes of RTCP per datagram, before sealing: with headers it stays below every usual MTU.
 const MAX_COMPOUND: usize = 1_150;
@@ -127,6 +114,8 @@ struct Secure {
 pub enum Heard {
     /// A subscriber cannot decode without a keyframe.
     KeyframeWanted { slot: usize },
+    /// A subscriber misses a packet.
+    Missing(Missing),
     /// A publisher's clock mapping is new.
     SenderReport { ssrc: Ssrc },
 }
@@ -148,6 +137,7 @@ pub struct Session {
     pub offered: Vec<(Mid, TrackKey)>,
     pub queue: VecDeque<Queued>,
     pub cap: PublishCap,
+    pub reception: Reception,
     pub joined_at: Instant,
     /// First authenticated check, keys, first media packet either way: how far the join has come.
     pub checked_at: Option<Instant>,
@@ -169,17 +159,6 @@ pub struct Session {
     reporter: Ssrc,
     cname: Bytes,
     next_report: Option<Instant>,
-    sent: SentPackets,
-    rtt: RoundTrip,
-    /// What goes out to the peer for the first time, and the share of it that repairs may have.
-    egress: RateMeter,
-    repairs: TokenBucket,
-    /// What the peer's network has room for.
-    pub throttle: Throttle,
-    /// The last transport-wide feedback.
-    feedback_at: Option<Instant>,
-    /// Without it: the worst loss of a video stream that this second's reports told, in 256ths.
-    reported_lost: Option<u8>,
 }
 
 /// What a session starts from.
@@ -212,6 +191,7 @@ impl Session {
             offered: Vec::new(),
             queue: VecDeque::new(),
             cap: PublishCap::new(start.cap),
+            reception: Reception::new(),
             joined_at: now,
             checked_at: None,
             secured_at: None,
@@ -227,13 +207,6 @@ impl Session {
             reporter: start.reporter,
             cname: Bytes::from(start.id.to_string()),
             next_report: None,
-            sent: SentPackets::default(),
-            rtt: RoundTrip::new(),
-            egress: RateMeter::default(),
-            repairs: TokenBucket::new(LEAST_REPAIRS, REPAIR_BURST),
-            throttle: Throttle::default(),
-            feedback_at: None,
-            reported_lost: None,
         }
     }
 
@@ -304,7 +277,7 @@ impl Session {
         let plain = secure.inbound.open_rtcp(packet, |ssrc| uplinks.sends(ssrc))?;
         self.dtls.confirm();
         // A feedback message may name at most the packets we have outstanding.
-        crate::wire::rtcp::gate(&plain, self.sent.outstanding())?;
+        crate::wire::rtcp::gate(&plain, self.reception.outstanding())?;
         let packets = self.feedback.read(now, plain.freeze()).ok_or(DropReason::Malformed)?;
         let mut allowance = MAX_NUMBERS_ASKED;
         for packet in &packets {
@@ -333,71 +306,53 @@ impl Session {
         } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
             self.hear_report_blocks(now, &report.reports);
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
-            self.hear_nack(now, nack, allowance);
+            self.hear_nack(nack, heard, allowance);
         } else if let Some(remb) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
-            if !self.hears_feedback(now) {
-                let estimate = Bitrate::bps(remb.bitrate.clamp(0.0, MAX_ESTIMATE) as u64);
-                self.throttle.on_estimate(now, estimate, self.egress.rate(now));
-            }
+            self.reception.on_estimate(now, remb.bitrate);
         } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
-            let (base, count) = (feedback.base_sequence_number, feedback.packet_status_count);
-            if let Some(told) = self.sent.on_feedback(now, base, count, statuses(feedback)) {
-                self.rtt.on_at_most(told.age);
-                self.throttle.on_feedback(now, told.packets, told.lost, told.arrived);
-                self.feedback_at = Some(now);
-            }
+            self.hear_feedback(now, feedback, heard);
         }
+    }
+
+    fn hear_feedback(&mut self, now: Instant, feedback: &TransportLayerCc, heard: &mut Vec<Heard>) {
+        let Session { reception, slots, .. } = self;
+        reception.on_feedback(now, feedback, |missing| {
+            if let Some(slot) = slots.get_mut(usize::from(missing.slot)) {
+                slot.on_repair_lost(now, missing.number);
+                heard.push(Heard::Missing(missing));
+            }
+        });
     }
 
     fn hear_report_blocks(&mut self, now: Instant, blocks: &[ReceptionReport]) {
-        for block in blocks {
-            self.rtt.on_report_block(now, block.last_sender_report, block.delay);
-        }
-        if self.hears_feedback(now) {
-            return;
-        }
-        // Without transport-wide feedback, the reports about video say what gets lost.
-        let video = |block: &&ReceptionReport| {
-            self.slots.iter().any(|slot| slot.ssrc.0 == block.ssrc && slot.kind == MediaKind::Video)
-        };
-        let worst = blocks.iter().filter(video).map(|block| block.fraction_lost).max();
-        self.reported_lost = self.reported_lost.max(worst);
+        let Session { reception, slots, .. } = self;
+        reception.on_report_blocks(now, blocks, |ssrc| {
+            slots.iter().any(|slot| slot.ssrc.0 == ssrc && slot.kind == MediaKind::Video)
+        });
     }
 
-    /// What a second's reports said, all of them together: some clients send one for each stream.
-    fn heed_reports(&mut self, now: Instant) {
-        if let Some(worst) = self.reported_lost.take() {
-            let worst = u64::from(worst);
-            // Half a second's worth, which is what the throttle looks at.
-            let arrived = self.egress.rate(now).as_bps() / 16 * (256 - worst) / 256;
-            self.throttle.on_feedback(now, 256, worst, arrived);
-        }
-    }
-
-    /// The client tells the fate of every packet, so that its reports and estimates need not be heeded.
-    fn hears_feedback(&self, now: Instant) -> bool {
-        self.feedback_at.is_some_and(|at| now.saturating_duration_since(at) < FEEDBACK_LASTS)
-    }
-
-    /// Queues a repair for each packet that is asked for and may be sent again. What the ring no longer
-    /// has is found out when its turn comes.
-    fn hear_nack(&mut self, now: Instant, nack: &TransportLayerNack, allowance: &mut usize) {
-        let rtt = self.rtt.get();
+    /// Finds out which packets a request is about.
+    fn hear_nack(&mut self, nack: &TransportLayerNack, heard: &mut Vec<Heard>, allowance: &mut usize) {
         let Some(index) = self.slots.iter().position(|slot| slot.ssrc.0 == nack.media_ssrc) else { return };
-        let slot = &mut self.slots[index];
+        let slot = &self.slots[index];
         if !(slot.live && slot.takes_repairs()) {
             return;
         }
-        let asked = nack.nacks.iter().flat_map(|pair| pair.packet_list()).take(*allowance);
-        for seq in asked {
+        for seq in nack.nacks.iter().flat_map(|pair| pair.packet_list()).take(*allowance) {
             *allowance -= 1;
-            if self.queue.len() >= MAX_REPAIRS_QUEUED {
-                return;
+            if let Some((number, (feed, seq))) = slot.packet_behind(seq) {
+                heard.push(Heard::Missing(Missing { slot: index as u16, number, feed, seq }));
             }
-            if let Some((feed, seq)) = slot.judge_request(now, seq, rtt) {
-                let (slot, purpose, passes) = (index as u16, Purpose::Repair, slot.passes);
-                self.queue.push_back(Queued { passes, ..Queued::new(slot, feed, seq, purpose) });
-            }
+        }
+    }
+
+    /// Queues a packet that the subscriber misses, if it may be sent again now.
+    pub fn repair(&mut self, now: Instant, missing: &Missing) {
+        let rtt = self.reception.rtt();
+        let slot = &mut self.slots[usize::from(missing.slot)];
+        if self.queue.len() < MAX_REPAIRS_QUEUED && slot.may_repair(now, missing.number, rtt) {
+            let queued = Queued::new(missing.slot, missing.feed, missing.seq, Purpose::Repair);
+            self.queue.push_back(Queued { passes: slot.passes, ..queued });
         }
     }
 
@@ -420,17 +375,21 @@ impl Session {
         }
     }
 
-    /// Sends the reports, feedback and caps that are due.
-    pub fn send_due_rtcp(&mut self, now: Instant, counters: &mut Counters, sender_reports: Vec<Rtcp>) {
+    /// Sends the reports, feedback and caps that are due. Returns the streams of which a packet is lost for good.
+    pub fn send_due_rtcp(
+        &mut self,
+        now: Instant,
+        counters: &mut Counters,
+        sender_reports: Vec<Rtcp>,
+    ) -> Vec<Ssrc> {
+        let mut torn = Vec::new();
         if self.secure.is_none() {
-            return;
+            return torn;
         }
         let mut packets: Vec<Rtcp> = Vec::new();
         if self.next_report.is_some_and(|at| at <= now) {
             self.next_report = Some(now + REPORT_INTERVAL);
-            self.heed_reports(now);
-            let share = self.egress.rate(now).as_bps() * REPAIR_PERCENT / 100;
-            self.repairs.set_rate(Bitrate::bps(share).max(LEAST_REPAIRS));
+            self.reception.on_second(now);
             let reports = self.uplinks.report_blocks(now);
             if !reports.is_empty() {
                 packets.push(Box::new(ReceiverReport {
@@ -452,14 +411,15 @@ impl Session {
                 }));
             }
         }
-        let rtt = self.rtt.get();
+        let rtt = self.reception.rtt();
         let sender_ssrc = self.reporter.0;
-        self.uplinks.poll_nacks(now, rtt, |media, lost| {
+        let ask = |media: Ssrc, lost: Vec<u16>| {
             for pairs in nack_pairs_from_sequence_numbers(&lost).chunks(MAX_NACK_PAIRS) {
                 let nacks = pairs.to_vec();
                 packets.push(Box::new(TransportLayerNack { sender_ssrc, media_ssrc: media.0, nacks }));
             }
-        });
+        };
+        self.uplinks.poll_nacks(now, rtt, ask, |media| torn.push(media));
         // Transport-wide feedback is about the connection; which of its streams it names does not matter.
         let named = self.uplinks.media_ssrcs().next().map_or(Ssrc(0), |(ssrc, _)| ssrc);
         while let Some(feedback) = self.uplinks.arrivals.poll_feedback(now, named) {
@@ -471,6 +431,7 @@ impl Session {
         let Session { feedback, secure, outbox, ice, .. } = self;
         feedback.handle_timeout(now, |compound| seal_rtcp(secure, outbox, ice, &compound));
         self.feedback.fold_into(counters);
+        torn
     }
 
     /// The sender reports of every live slot whose publisher has sent one.
@@ -546,7 +507,7 @@ impl Session {
     ) -> Result<usize, DropReason> {
         let secure = self.secure.as_mut().ok_or(DropReason::Expired)?;
         let slot = self.slots.get_mut(usize::from(queued.slot)).ok_or(DropReason::Expired)?;
-        let number = self.sent.next_number();
+        let number = self.reception.next_number();
         let (written, stream) = match queued.purpose {
             Purpose::First => {
                 if queued.starts {
@@ -558,7 +519,7 @@ impl Session {
             }
             Purpose::Skip => return Err(DropReason::Expired),
             Purpose::Repair => {
-                if !self.repairs.take(now, piece.stored.payload.len()) {
+                if !self.reception.affords_repair(now, piece.stored.payload.len()) {
                     return Err(DropReason::QueueFull);
                 }
                 let written = slot.write_repair(piece, number, out).ok_or(DropReason::Expired)?;
@@ -571,10 +532,14 @@ impl Session {
             .seal_rtp(stream, written.index, written.header_len, written.plain_len, out)
             .map_err(|_| DropReason::Expired)?;
         if queued.purpose == Purpose::First {
-            self.egress.add(now, sealed);
+            self.reception.on_first(now, sealed);
         }
         if slot.numbers_transport() {
-            self.sent.record(now, sealed);
+            let transport = self.reception.on_numbered(now, sealed);
+            if queued.purpose == Purpose::Repair {
+                let Queued { slot, feed, seq, .. } = *queued;
+                self.reception.on_repair(transport, Missing { slot, number: written.number, feed, seq });
+            }
         }
         Ok(sealed)
     }
@@ -587,7 +552,7 @@ impl Session {
     /// Sender reports have left: reports about them will tell the round trip.
     fn note_sender_reports(&mut self, now: Instant, packets: &[Rtcp]) {
         for report in packets.iter().filter_map(|packet| packet.as_any().downcast_ref::<SenderReport>()) {
-            self.rtt.on_sender_report(now, report.ntp_time);
+            self.reception.on_sender_report(now, report.ntp_time);
         }
     }
 
@@ -690,19 +655,6 @@ impl Session {
     pub fn bind_received(&mut self, ssrc: Ssrc, kind: MediaKind) {
         self.feedback.bind_received(ssrc, kind);
     }
-}
-
-/// Whether each packet arrived that the feedback is about, as far as its chunks say.
-fn statuses(feedback: &TransportLayerCc) -> impl Iterator<Item = bool> {
-    let arrived = |symbol: &SymbolTypeTcc| *symbol != SymbolTypeTcc::PacketNotReceived;
-    feedback.packet_chunks.iter().flat_map(move |chunk| -> Box<dyn Iterator<Item = bool>> {
-        match chunk {
-            PacketStatusChunk::RunLengthChunk(run) => {
-                Box::new(std::iter::repeat_n(arrived(&run.packet_status_symbol), usize::from(run.run_length)))
-            }
-            PacketStatusChunk::StatusVectorChunk(vector) => Box::new(vector.symbol_list.iter().map(arrived)),
-        }
-    })
 }
 
 fn seal_rtcp(

@@ -7,7 +7,7 @@ use crate::ids::{Feed, MediaKind, Mid, PeerKey, Pt, Ssrc, TrackKey};
 use crate::media::codec::Codec;
 use crate::media::history::Stored;
 use crate::media::receive::SenderReportMap;
-use crate::media::resend::{self, Resends};
+use crate::media::resend::{Resends, Verdict};
 use crate::media::rewrite::{Rewriter, Rewritten, SourcePacket};
 use crate::session::negotiate::{self, CodecBinding, Extension, Origin};
 use crate::session::srtp::StreamId;
@@ -120,6 +120,8 @@ struct Header {
 pub struct Written {
     /// The 48-bit SRTP index: extended outgoing sequence number.
     pub index: u64,
+    /// The extended sequence number of the packet, or of the one that a repair brings.
+    pub number: u64,
     pub header_len: usize,
     pub plain_len: usize,
 }
@@ -260,7 +262,7 @@ impl Slot {
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(stored.payload.len() as u32);
         self.sent_at = Some(now);
-        Some(Written { index: rewritten.seq, header_len, plain_len })
+        Some(Written { index: rewritten.seq, number: rewritten.seq, header_len, plain_len })
     }
 
     /// Writes the packet as a repair: the same numbers, on the repair stream, behind the original sequence
@@ -278,14 +280,24 @@ impl Slot {
         out.get_mut(header_len..header_len + 2)?.copy_from_slice(&osn);
         let plain_len = write_payload(stored, &rewritten, carriage.redundancy, header_len + 2, out)?;
         self.next_repair += 1;
-        Some(Written { index, header_len, plain_len })
+        Some(Written { index, number: rewritten.seq, header_len, plain_len })
     }
 
-    /// The packet behind a sequence number that the subscriber misses, if it may be sent again now.
-    pub fn judge_request(&mut self, now: Instant, seq: u16, rtt: Duration) -> Option<(Feed, u64)> {
-        let out = self.rewriter.unwrap_out(seq)?;
-        let source = self.rewriter.source_of(out)?;
-        (self.resends.judge(now, out, rtt) == resend::Verdict::Resend).then_some(source)
+    /// The packet behind a sequence number that the subscriber misses: the number it went out under, unwrapped, and
+    /// what it was.
+    pub fn packet_behind(&self, seq: u16) -> Option<(u64, (Feed, u64))> {
+        let number = self.rewriter.unwrap_out(seq)?;
+        Some((number, self.rewriter.source_of(number)?))
+    }
+
+    /// Whether a packet that went out may be sent again now. `true` counts as having sent it.
+    pub fn may_repair(&mut self, now: Instant, number: u64, rtt: Duration) -> bool {
+        self.resends.judge(now, number, rtt) == Verdict::Resend
+    }
+
+    /// The latest repair of a packet is known to be lost.
+    pub fn on_repair_lost(&mut self, now: Instant, number: u64) {
+        self.resends.on_lost(now, number);
     }
 
     /// The client takes repairs on this slot in the codec it carries.

@@ -511,11 +511,20 @@ impl Uplinks {
         Some(Original { layer, ssrc, seq: u16::from_be_bytes(*osn), pt: codec.pt, payload })
     }
 
-    /// Asks `ask` for every packet that is missing and due, per media stream.
-    pub fn poll_nacks(&mut self, now: Instant, rtt: Duration, mut ask: impl FnMut(Ssrc, Vec<u16>)) {
+    /// Asks `ask` for every packet that is missing and due, per media stream, and names to `mourn` the streams of
+    /// which one was given up.
+    pub fn poll_nacks(
+        &mut self,
+        now: Instant,
+        rtt: Duration,
+        mut ask: impl FnMut(Ssrc, Vec<u16>),
+        mut mourn: impl FnMut(Ssrc),
+    ) {
         for stream in self.streams.iter_mut().filter(|stream| stream.role.is_media()) {
             let mut lost = Vec::new();
-            stream.nacks.poll(now, rtt, |seq| lost.push(seq as u16));
+            if stream.nacks.poll(now, rtt, |seq| lost.push(seq as u16)) {
+                mourn(stream.ssrc);
+            }
             if !lost.is_empty() {
                 ask(stream.ssrc, lost);
             }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sluicegate_tests::world::{
-    AUDIO, Loss, Part, Seat, THREE_LAYERS, Wire, World, ms, publishes, secs, watches,
+    AUDIO, Loss, Part, Seat, THREE_LAYERS, VIDEO, Wire, World, ms, publishes, secs, watches,
 };
 
 /// Nothing gets through to or from `who` for five seconds.
@@ -25,8 +25,8 @@ fn back(world: &World, viewer: Seat, publisher: Seat, at: Instant) -> Option<Dur
     Some(pictures.iter().find(|picture| picture.captured >= since)?.at - at)
 }
 
-fn cameras() -> [(&'static str, Part); 1] {
-    [("three layers", publishes(AUDIO).layered(&THREE_LAYERS))]
+fn cameras() -> [(&'static str, Part); 2] {
+    [("one stream", publishes(AUDIO | VIDEO)), ("three layers", publishes(AUDIO).layered(&THREE_LAYERS))]
 }
 
 fn tell(what: &str, seed: u64, backs: &[Option<Duration>], plis: usize) {
