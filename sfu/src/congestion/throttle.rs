@@ -8,7 +8,9 @@ use crate::units::Bitrate;
 /// arrive, and a step more at a time once things have been clean for a while.
 ///
 /// Losing a few per cent at random is what repairs are for. Losing more than a tenth for two seconds, or a third
-/// at once, means that the path is too narrow for what we send, and every packet more makes it worse.
+/// at once, means that the path is too narrow for what we send, and every packet more makes it worse. Where it is a
+/// third at once, the least goes out first, since the keyframe of anything larger would drown as well; what was
+/// seen to arrive is allowed once that has come through.
 #[derive(Debug)]
 pub struct Throttle {
     steps: [Tally; STEPS],
@@ -22,6 +24,8 @@ pub struct Throttle {
     trial_since: Option<Instant>,
     trial: Tally,
     budget: Option<Bitrate>,
+    /// The budget from then on, if all is well until then.
+    resume: Option<(Instant, Bitrate)>,
     /// No verdict before this: what we changed has to show first.
     blind_until: Option<Instant>,
     raised_at: Option<Instant>,
@@ -79,6 +83,7 @@ impl Default for Throttle {
             trial_since: None,
             trial: Tally::default(),
             budget: None,
+            resume: None,
             blind_until: None,
             raised_at: None,
             patience: PATIENCE,
@@ -126,6 +131,13 @@ impl Throttle {
             self.trial.add(told);
         }
         let window = self.window(STEPS as u64);
+        if let Some((_, budget)) = self.resume.take_if(|(at, _)| *at <= now)
+            && window.percent_lost() <= LOSSY
+        {
+            self.grant(now, Some(budget));
+            self.change = Some(Change::Share);
+            return;
+        }
         if window.packets < ENOUGH {
             return;
         }
@@ -182,7 +194,15 @@ impl Throttle {
     fn brake(&mut self, now: Instant, lossy: Lossy, change: Change) {
         let span = now.saturating_duration_since(lossy.since).as_millis().max(1) as u64;
         let arriving = lossy.told.arrived * 8 * 1_000 / span;
-        self.lower(now, Bitrate::bps(arriving * 85 / 100).max(FLOOR), change);
+        let arriving = Bitrate::bps(arriving * 85 / 100).max(FLOOR);
+        let arriving = self.budget.map_or(arriving, |budget| budget.min(arriving));
+        match change {
+            Change::Share => self.lower(now, arriving, change),
+            Change::Drowning => {
+                self.lower(now, FLOOR, change);
+                self.resume = Some((now + RECOVERY, arriving));
+            }
+        }
     }
 
     fn lower(&mut self, now: Instant, budget: Bitrate, change: Change) {
@@ -193,6 +213,7 @@ impl Throttle {
             false => PATIENCE,
         };
         self.blind_until = Some(now + IMPACT);
+        self.resume = None;
         self.change = Some(change);
         self.forget();
     }
@@ -241,6 +262,8 @@ const DROWNED: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(1_500);
 /// How long what we changed takes to show: a keyframe of the smaller layer, and the queue before it.
 const IMPACT: Duration = Duration::from_millis(1_500);
+/// How long the least goes out to who was drowning.
+const RECOVERY: Duration = Duration::from_millis(2_000);
 /// Clean time before a step up; doubled each time the step up fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 const MOST_PATIENCE: Duration = Duration::from_secs(80);
@@ -273,9 +296,14 @@ mod tests {
     #[test]
     fn half_lost_is_too_much_at_once() {
         let mut throttle = Throttle::default();
-        let at = feed(&mut throttle, 0, 5_000, 12);
-        assert_eq!(at, Some(200));
-        assert!(throttle.budget().is_some());
+        assert_eq!(feed(&mut throttle, 0, 5_000, 12), Some(200));
+        assert_eq!(throttle.budget(), Some(FLOOR), "what is sure to come through");
+        assert_eq!(feed(&mut throttle, 300, 5_000, 1), Some(2_200));
+        assert_eq!(throttle.budget(), Some(Bitrate::kbps(544)), "8 of 20 packets of 1000 bytes every 100 ms");
+        let mut throttle = Throttle::default();
+        feed(&mut throttle, 0, 5_000, 12);
+        assert_eq!(feed(&mut throttle, 300, 9_000, 4), Some(3_700), "a fifth is lost still");
+        assert_eq!(throttle.budget(), Some(FLOOR));
     }
 
     #[test]
@@ -289,18 +317,19 @@ mod tests {
     #[test]
     fn clean_for_ten_seconds_is_worth_a_try_and_failing_costs_patience() {
         let mut throttle = Throttle::default();
-        feed(&mut throttle, 0, 5_000, 12);
-        let mut now = 2_000;
+        let mut failed = feed(&mut throttle, 0, 5_000, 12).expect("it is too much");
         for (patience, expected) in [(10_000, 20_000), (20_000, 40_000), (40_000, 80_000), (80_000, 80_000)] {
-            feed(&mut throttle, now, now + patience - 100, 1);
-            assert!(!throttle.poll_raise(at(now + patience - 100)));
-            feed(&mut throttle, now + patience - 100, now + patience + 200, 1);
-            assert!(throttle.poll_raise(at(now + patience + 100)), "{patience}");
-            throttle.grant(at(now + patience + 100), Some(Bitrate::kbps(2_000)));
-            now += patience + 1_700;
-            feed(&mut throttle, now, now + 3_000, 12).expect("it fails");
+            // Two seconds of the least, and what changes then has to show first.
+            let clean = failed + 3_500;
+            feed(&mut throttle, failed + 100, clean, 1).expect("what arrives is allowed");
+            feed(&mut throttle, clean, clean + patience - 100, 1);
+            assert!(!throttle.poll_raise(at(clean + patience - 100)));
+            feed(&mut throttle, clean + patience - 100, clean + patience + 200, 1);
+            assert!(throttle.poll_raise(at(clean + patience + 100)), "{patience}");
+            throttle.grant(at(clean + patience + 100), Some(Bitrate::kbps(2_000)));
+            let now = clean + patience + 1_700;
+            failed = feed(&mut throttle, now, now + 3_000, 12).expect("it fails");
             assert_eq!(throttle.patience.as_millis(), expected);
-            now += 2_500;
         }
     }
 
@@ -308,11 +337,12 @@ mod tests {
     fn what_losses_repairs_are_for_does_not_hold_a_picture_small() {
         let mut throttle = Throttle::default();
         feed(&mut throttle, 0, 5_000, 12);
+        feed(&mut throttle, 300, 5_000, 0);
         // Five per cent, in threes: many a window is lossy.
-        for n in 20..140_u64 {
+        for n in 51..170_u64 {
             throttle.on_feedback(at(n * 100), 4, u64::from(n % 15 < 3), 4_000);
         }
-        assert!(throttle.poll_raise(at(14_000)));
+        assert!(throttle.poll_raise(at(17_000)));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct Nacks {
     /// How long a repair takes, measured on those that were asked for once. A publisher that receives
     /// nothing from us sends no reports to measure the round trip by.
     repair_time: Option<RepairTime>,
-    /// What the last requests were spaced by.
+    /// The round trip as it was last told.
     believed: Duration,
 }
 
@@ -68,12 +68,12 @@ struct Missing {
 
 impl Missing {
     /// How long the repair took that has just come, if it can be told which request it answers: the only one,
-    /// or the first of two when it comes too soon after the second to answer that.
-    fn repair_time(&self, now: Instant, believed: Duration) -> Option<Duration> {
+    /// or the first of two when it comes in less than half the `usual` time after the second.
+    fn repair_time(&self, now: Instant, usual: Duration) -> Option<Duration> {
         let since_last = now.saturating_duration_since(self.asked);
         match self.tries {
             1 => Some(since_last),
-            2 if since_last < believed / 2 => Some(now.saturating_duration_since(self.first_asked)),
+            2 if since_last < usual / 2 => Some(now.saturating_duration_since(self.first_asked)),
             _ => None,
         }
     }
@@ -102,8 +102,10 @@ impl Nacks {
         if seq <= highest {
             return match self.missing.binary_search_by_key(&seq, |missing| missing.seq) {
                 Ok(at) => {
-                    let sample =
-                        self.missing.remove(at).and_then(|missing| missing.repair_time(now, self.believed));
+                    // Not what requests are spaced by: that is longer, and what is asked for again would be taken for
+                    // slow, which spaces them yet more.
+                    let usual = self.repair_time.map_or(self.believed, |known| known.mean);
+                    let sample = self.missing.remove(at).and_then(|missing| missing.repair_time(now, usual));
                     if let Some(sample) = sample {
                         match &mut self.repair_time {
                             Some(known) => known.add(sample),
@@ -143,8 +145,8 @@ impl Nacks {
     /// `rtt` is believed until repairs have shown how long they take.
     pub fn poll(&mut self, now: Instant, rtt: Duration, mut ask: impl FnMut(u64)) -> bool {
         let mut gave_up = false;
-        let rtt = self.repair_time.map_or(rtt, |known| known.nearly_all());
         self.believed = rtt;
+        let rtt = self.repair_time.map_or(rtt, |known| known.nearly_all());
         self.missing.retain_mut(|missing| {
             if missing.due > now {
                 return true;
@@ -204,6 +206,32 @@ mod tests {
         assert!(asked(&mut nacks, 59).is_empty());
         assert_eq!(nacks.on_packet(at(59), 12, ms(5)), Arrival::Repair);
         assert_eq!(asked(&mut nacks, 60), [11]);
+    }
+
+    #[test]
+    fn what_is_asked_for_again_is_not_taken_for_slow() {
+        let mut nacks = Nacks::default();
+        let mut now = 0;
+        // Every other request is lost; a repair takes 50 ms.
+        for seq in (0..200).step_by(2) {
+            nacks.on_packet(at(now), seq, ms(0));
+            let (mut tries, mut repaired) = (0, None);
+            while repaired != Some(now) {
+                if !asked(&mut nacks, now).is_empty() {
+                    tries += 1;
+                    repaired = repaired.or((tries > seq / 2 % 2).then_some(now + 50));
+                }
+                now += 1;
+                if seq == 0 {
+                    break;
+                }
+            }
+            if seq > 0 {
+                nacks.on_packet(at(now), seq - 1, ms(0));
+            }
+        }
+        let spacing = nacks.repair_time.expect("it was measured").nearly_all();
+        assert!(spacing <= ms(60), "{spacing:?}");
     }
 
     #[test]

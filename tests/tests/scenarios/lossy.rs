@@ -67,6 +67,7 @@ fn three_per_cent_lost_on_both_legs_are_made_good() {
     // 50 ms from camera to viewer and back; then from each of them to the engine and back, where what is lost again
     // with its repair comes too late now and then, even for the round trip that a browser's buffer holds.
     for (delay, buffer) in [(Duration::from_micros(12_500), Duration::ZERO), (ms(25), ms(50))] {
+        let mut stood = Duration::ZERO;
         for seed in 1..=3 {
             let minutes = lossy(seed, delay);
             for (who, minute) in ["bob", "wim"].iter().zip(&minutes) {
@@ -83,9 +84,10 @@ fn three_per_cent_lost_on_both_legs_are_made_good() {
                 assert!(*repaired >= 0.99, "{repaired}");
                 assert!(gap <= ms(500), "{gap:?}: nothing is given up");
             }
-            // Who does not know the round trip asks again after 100 ms only, and stands still more often.
-            let frozen = minutes[0].frozen(buffer);
-            assert!(frozen <= ms(100) || delay > ms(20), "{frozen:?}");
+            stood += minutes[0].frozen(buffer);
         }
+        // Who does not know the round trip asks again after 100 ms only, and stands still more often: the caller
+        // counts. A freeze is 183 ms at least, so that one in three minutes is all there may be.
+        assert!(stood <= 3 * ms(100) || delay > ms(20), "{stood:?} in three minutes");
     }
 }
