@@ -17,6 +17,7 @@ pub fn router(host: Host) -> Router {
         .route("/call.js", get(async || script(include_str!("page/call.js"))))
         .route("/media.js", get(async || script(include_str!("page/media.js"))))
         .route("/meter.js", get(async || script(include_str!("page/meter.js"))))
+        .route("/pulse.js", get(async || script(include_str!("page/pulse.js"))))
         .route("/tiles.js", get(async || script(include_str!("page/tiles.js"))))
         .route("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("page/style.css"))))
         .route("/ws/{room}", get(socket::open))
@@ -168,7 +169,9 @@ mod tests {
         assert_eq!(status, StatusCode::OK);
         assert!(headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap().contains("script-src 'self'"));
         assert!(page.contains("id=\"tiles\""));
-        for asset in ["/call.js", "/media.js", "/meter.js", "/tiles.js", "/style.css", "/metrics"] {
+        for asset in
+            ["/call.js", "/media.js", "/meter.js", "/pulse.js", "/tiles.js", "/style.css", "/metrics"]
+        {
             assert_eq!(ask(&host, "GET", asset, "", "").await.0, StatusCode::OK, "{asset}");
         }
     }

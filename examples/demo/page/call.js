@@ -3,6 +3,7 @@
 
 import { openCamera, openTestMedia, whyNoCamera } from "./media.js";
 import { Meter, inboundSample, outboundSample } from "./meter.js";
+import { INTERVAL, Pulse, bytesReceived } from "./pulse.js";
 import { Tiles } from "./tiles.js";
 
 const $ = (id) => document.getElementById(id);
@@ -25,6 +26,7 @@ class Call {
     this.showSelf();
     this.figuresTimer = setInterval(() => this.updateFigures(), 1000);
     this.speechTimer = setInterval(() => this.updateSpeech(), 200);
+    this.feelPulse();
     this.onOnline = () => this.retryNow();
     this.onOffline = () => this.ws?.readyState !== WebSocket.OPEN && this.sayOffline();
     addEventListener("online", this.onOnline);
@@ -52,6 +54,7 @@ class Call {
     this.joined = false;
     this.slots = [];
     this.meters = new Map();
+    this.pulse = new Pulse();
     this.work = Promise.resolve();
     this.bye = null;
     // Stale connections keep quiet.
@@ -168,9 +171,27 @@ class Call {
         setStatus("reconnecting", "Connection interrupted…");
         break;
       case "failed":
+        // Not by another ICE restart: Firefox connects then, and shows no picture any more.
         this.reconnect();
         break;
     }
+  }
+
+  // Restarts ICE when the path has died and the browser does not know yet.
+  async feelPulse() {
+    while (!this.over) {
+      const { pc } = this;
+      const stats = await pc?.getStats().catch(() => null); // It may close meanwhile.
+      if (stats && this.pc === pc && this.mayOffer() && this.pulse.read(bytesReceived(stats), performance.now())) {
+        pc.restartIce();
+      }
+      await new Promise((done) => setTimeout(done, INTERVAL));
+    }
+  }
+
+  // Without the server, or before the last exchange is complete, an offer leads nowhere.
+  mayOffer() {
+    return this.ws?.readyState === WebSocket.OPEN && this.pc.signalingState === "stable";
   }
 
   /* -- negotiating: the page is the polite side -- */

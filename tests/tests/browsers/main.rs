@@ -8,4 +8,5 @@ mod impaired;
 mod narrow;
 mod network;
 mod person;
+mod pulse;
 mod simulcast;

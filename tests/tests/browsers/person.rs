@@ -111,10 +111,15 @@ impl Person {
 
     /// Restarts ICE as the page would after its network changed, and waits for the answer.
     pub async fn restart_ice(&self) -> Result<(), BrowserError> {
-        let old: String = self.page.eval(UFRAG).await?;
+        let old = self.ufrag().await?;
         self.page.eval::<()>("window.call.pc.restartIce()").await?;
         let renewed = format!("{UFRAG} !== '{old}' && window.call.pc.signalingState === 'stable'");
         self.page.wait_for(&renewed, CONNECT_LIMIT).await
+    }
+
+    /// The name of its ICE session, which a restart changes.
+    pub async fn ufrag(&self) -> Result<String, BrowserError> {
+        self.page.eval(UFRAG).await
     }
 
     /// The video it sends.
