@@ -75,6 +75,7 @@ impl Engine {
         }
         let session = &mut self.sessions[key];
         let first = session.ice.last_check().is_none();
+        let before = session.ice.selected();
         match session.ice.handle_request(now, path, datagram) {
             Err(reason) => self.counters.dropped_in(DropKind::Other, reason),
             Ok(checked) => {
@@ -90,10 +91,14 @@ impl Engine {
                 if checked.new_path || self.book.peer_at(&path) != Some(key) {
                     self.book.add_path(path, key);
                 }
+                let moved = before.is_some() && session.ice.selected() != before;
                 if first {
                     self.counters.ice_session(IceOutcome::Connected, Relay::None);
                     self.counters.join_stage(Stage::Ice, since_join);
                     self.reschedule(key);
+                }
+                if moved {
+                    self.ask_anew(now, key);
                 }
                 self.mark_dirty(key);
             }

@@ -76,6 +76,16 @@ impl Engine {
         }
     }
 
+    /// The publisher has moved to another path: what it was asked for meanwhile went to the old one.
+    pub(super) fn ask_anew(&mut self, now: Instant, publisher: PeerKey) {
+        let room = self.sessions[publisher].room;
+        let tracks = self.rooms[room].router.tracks.values_mut();
+        for track in tracks.filter(|track| track.publication.publisher == publisher) {
+            track.layers.iter_mut().for_each(|layer| layer.keyframes.renew());
+        }
+        self.poll_keyframes(now, room);
+    }
+
     /// If anybody watches the layer, a keyframe must close its gap.
     fn mend(&mut self, now: Instant, publisher: PeerKey, track: TrackKey, layer: u8) {
         let room = self.sessions[publisher].room;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sluicegate::PeerEvent;
-use sluicegate_tests::world::{AUDIO, Seat, VIDEO, World, client_address, ms, publishes, secs};
+use sluicegate_tests::world::{AUDIO, Seat, VIDEO, World, client_address, ms, publishes, secs, watches};
 
 /// The longest time since `since` in which `me` got no picture of `other`.
 fn gap(world: &World, me: Seat, other: Seat, since: Instant) -> Duration {
@@ -69,6 +69,26 @@ fn a_client_that_changes_its_address_is_followed() {
         println!("seed {seed}: ada sees nothing for {hers:?}, bob for {his:?}");
         assert!(his <= secs(2), "a check comes every two seconds: {his:?}");
         assert!(hers <= secs(5), "{hers:?}");
+    }
+}
+
+#[test]
+fn what_was_asked_on_the_old_path_is_asked_again_on_the_new_one() {
+    for seed in 1..=3 {
+        let (mut world, ada, _) = two(seed);
+        world.rebind(ada, client_address(90));
+        let wim = world.join("room", "wim", watches(2));
+        world.connect_all(secs(1));
+        // Asked at once, after 0.3, 0.8 and 1.8 s; the next time is two seconds later.
+        world.run(ms(1_900));
+        assert!(!world[wim].sink.from(ada.index, true).any(|seen| seen.content.keyframe));
+        let since = world.now;
+        world.restart_ice(ada).expect("it is connected");
+        world.run(secs(3));
+        let seen = world[wim].sink.from(ada.index, true).find(|seen| seen.content.keyframe);
+        let wait = seen.expect("a keyframe comes").at - since;
+        println!("seed {seed}: a keyframe after {wait:?}");
+        assert!(wait <= ms(600), "{wait:?}");
     }
 }
 
