@@ -115,8 +115,9 @@ impl Throttle {
         }
     }
 
-    /// Feedback: of `packets` sent, `lost` did not arrive; `arrived` bytes did.
-    pub fn on_feedback(&mut self, now: Instant, packets: u64, lost: u64, arrived: u64) {
+    /// Feedback: of `packets` sent, `lost` did not arrive; `arrived` bytes did, the latest of them after having been
+    /// `queued` for so long on the way.
+    pub fn on_feedback(&mut self, now: Instant, packets: u64, lost: u64, arrived: u64, queued: Duration) {
         if self.blind_until.is_some_and(|until| now < until) {
             return;
         }
@@ -152,8 +153,10 @@ impl Throttle {
         lossy.told.add(told);
         let lossy = *lossy;
         let long = now.saturating_duration_since(lossy.since);
-        // A burst is over by the time it is told of; a path that is too narrow goes on losing.
-        let drowning = long >= DROWNED && self.window(2).percent_lost() > DROWNING;
+        // A burst is over by the time it is told of; a path that is too narrow goes on losing. Where a queue has
+        // built up besides, there is no doubt.
+        let goes_on = long >= DROWNED && self.window(2).percent_lost() > DROWNING;
+        let drowning = goes_on || (queued >= QUEUED && told.lost > 0);
         if long >= SUSTAINED || drowning {
             self.brake(now, lossy, if drowning { Change::Drowning } else { Change::Share });
         }
@@ -258,6 +261,8 @@ const SUSTAINED: Duration = Duration::from_secs(2);
 /// … and more than this, for so long and still, is too much at once.
 const DROWNING: u64 = 30;
 const DROWNED: Duration = Duration::from_millis(200);
+/// … or less, told twice, of packets that waited longer than this on the way.
+const QUEUED: Duration = Duration::from_millis(100);
 /// Feedback that stops for so long says nothing about before.
 const PAUSE: Duration = Duration::from_millis(1_500);
 /// How long what we changed takes to show: a keyframe of the smaller layer, and the queue before it.
@@ -279,7 +284,7 @@ mod tests {
     /// Feedback every 100 ms from `from` to `to` about 20 packets of 1000 bytes, `lost` of which are gone.
     fn feed(throttle: &mut Throttle, from: u64, to: u64, lost: u64) -> Option<u64> {
         (from..to).step_by(100).find(|now| {
-            throttle.on_feedback(at(*now), 20, lost, (20 - lost) * 1_000);
+            throttle.on_feedback(at(*now), 20, lost, (20 - lost) * 1_000, Duration::ZERO);
             throttle.poll_change().is_some()
         })
     }
@@ -307,10 +312,21 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_overflows_is_too_much_when_it_is_told_again() {
+        let mut throttle = Throttle::default();
+        feed(&mut throttle, 0, 1_000, 0);
+        throttle.on_feedback(at(1_000), 20, 0, 20_000, Duration::from_millis(250));
+        throttle.on_feedback(at(1_100), 20, 12, 8_000, Duration::from_millis(300));
+        assert_eq!(throttle.budget(), None, "once may be chance");
+        throttle.on_feedback(at(1_200), 20, 4, 16_000, Duration::from_millis(300));
+        assert_eq!(throttle.poll_change(), Some(Change::Drowning));
+    }
+
+    #[test]
     fn a_burst_is_not_a_narrow_path() {
         let mut throttle = Throttle::default();
         feed(&mut throttle, 0, 3_000, 0);
-        throttle.on_feedback(at(3_000), 40, 38, 2_000);
+        throttle.on_feedback(at(3_000), 40, 38, 2_000, Duration::ZERO);
         assert_eq!(feed(&mut throttle, 3_100, 10_000, 1), None, "a quarter of a second lost, and no more");
     }
 
@@ -340,7 +356,7 @@ mod tests {
         feed(&mut throttle, 300, 5_000, 0);
         // Five per cent, in threes: many a window is lossy.
         for n in 51..170_u64 {
-            throttle.on_feedback(at(n * 100), 4, u64::from(n % 15 < 3), 4_000);
+            throttle.on_feedback(at(n * 100), 4, u64::from(n % 15 < 3), 4_000, Duration::ZERO);
         }
         assert!(throttle.poll_raise(at(17_000)));
     }

@@ -75,7 +75,9 @@ mod tests {
             }).collect();
             let granted = allocate(Bitrate::kbps(budget), &ladders);
             let least = vec![0; ladders.len()];
-            prop_assert!(granted == least || total(&ladders, &granted) <= budget * 1_000);
+            // A step that costs nothing may come with the least.
+            let allowed = total(&ladders, &least).max(budget * 1_000);
+            prop_assert!(total(&ladders, &granted) <= allowed);
             let richer = allocate(Bitrate::kbps(budget + more), &ladders);
             prop_assert!(total(&ladders, &richer) >= total(&ladders, &granted) || more > 0);
             prop_assert_eq!(allocate(Bitrate::kbps(budget), &ladders), granted, "the same again");

@@ -112,7 +112,9 @@ impl Reception {
         });
         if let Some(told) = told {
             self.rtt.on_at_most(told.age);
-            self.throttle.on_feedback(now, told.packets, told.lost, told.arrived);
+            // The newest packet that arrived was told of at once.
+            let queued = told.age.saturating_sub(self.rtt.get());
+            self.throttle.on_feedback(now, told.packets, told.lost, told.arrived, queued);
             self.feedback_at = Some(now);
         }
     }
@@ -148,7 +150,7 @@ impl Reception {
         let rate = self.egress.rate(now).as_bps();
         if let Some(worst) = self.reported_lost.take() {
             let worst = u64::from(worst);
-            self.throttle.on_feedback(now, 256, worst, rate / 8 * (256 - worst) / 256);
+            self.throttle.on_feedback(now, 256, worst, rate / 8 * (256 - worst) / 256, Duration::ZERO);
         }
         self.repairs.set_rate(Bitrate::bps(rate * REPAIR_PERCENT / 100).max(LEAST_REPAIRS));
     }

@@ -101,7 +101,7 @@ fn three_percent_on_both_legs_freeze_nothing() {
 }
 
 #[test]
-#[ignore = "1.07 s frozen in 3 min: repairs that are lost too are asked for 70 to 110 ms later, where 55 would do"]
+#[ignore = "three minutes on an idle machine: .ci/full runs it"]
 fn three_percent_on_both_legs_freeze_nothing_from_afar() {
     let test = "impaired::three_percent_on_both_legs_freeze_nothing_from_afar";
     Network::story(test, &[Make::Chromium], 46, &[], async |network| lossy_legs(network, far().delay).await);
