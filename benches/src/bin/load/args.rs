@@ -26,8 +26,8 @@ pub struct Args {
     /// For how long media flows, in each measurement.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
     pub time: Duration,
-    /// Raise the bitrate until 0.1% is lost, and report the highest rate that was clean. Each step takes --time,
-    /// 3s at most.
+    /// Raise the bitrate until 0.1% is lost or late by 100 ms, and report the highest rate that was clean. Each
+    /// step takes --time, 3s at most.
     #[arg(long)]
     pub ramp: bool,
     /// Measure sluicegate and another server in turn, so many times each, and print medians and their ratio.
@@ -91,6 +91,9 @@ pub struct Manner {
     /// Offer AES128_CM_HMAC_SHA1_80 alone instead of AES-GCM.
     #[arg(long)]
     pub cm: bool,
+    /// Do not offer to ask for lost packets again (NACK, RTX), so that a server need not keep them.
+    #[arg(long, conflicts_with = "loss")]
+    pub no_nack: bool,
     /// Neither offer nor give transport-wide feedback.
     #[arg(long)]
     pub no_twcc: bool,
@@ -234,6 +237,7 @@ mod tests {
             ("--paced 40ms", "33 ms"),
             ("--loss 5", "1%"),
             ("--loss 5% --ramp", "leave --loss out"),
+            ("--loss 5% --no-nack", "--no-nack"),
             ("--audio-only --ramp", "--ramp"),
             ("--subs 3 --slow 3", "at least one subscriber"),
             ("--url https://example.org", "no TLS"),

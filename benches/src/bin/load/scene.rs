@@ -108,7 +108,7 @@ fn manner(args: &Args, number: u64) -> Manner {
         cipher: if wanted.cm { Cipher::Cm } else { Cipher::Gcm },
         check: if wanted.check == 1 { Check::Every } else { Check::OneIn(wanted.check) },
         loss: (wanted.loss > 0.0).then(|| Dice::new(wanted.seed ^ number, wanted.loss)),
-        repairs: true,
+        repairs: !wanted.no_nack,
         times: !wanted.no_twcc,
         gro: wanted.gro,
         naps: None,

@@ -23,6 +23,7 @@ pub struct Seat {
     pub room: String,
     pub name: Option<String>,
     pub exclude: Option<String>,
+    asks_again: bool,
     /// What it publishes.
     pub tracks: Vec<Track>,
     /// What it can be sent, in the order of its m-lines.
@@ -67,9 +68,9 @@ pub enum News {
 
 impl Seat {
     pub fn new(newcomer: Newcomer, now: Instant) -> Seat {
-        let Newcomer { rtc, number, room, name, exclude } = newcomer;
+        let Newcomer { rtc, number, room, name, exclude, asks_again } = newcomer;
         let (tracks, slots) = (Vec::new(), Vec::new());
-        Seat { rtc, number, room, name, exclude, tracks, slots, timeout: now, dirty: false }
+        Seat { rtc, number, room, name, exclude, asks_again, tracks, slots, timeout: now, dirty: false }
     }
 
     /// Gives time or a datagram, sends what comes of it, and keeps the news.
@@ -130,10 +131,10 @@ impl Seat {
         let payload = packet.payload.clone();
         let write = RtpWrite::new(pt, packet.seq_no, packet.header.timestamp, packet.timestamp, payload)
             .marker(packet.header.marker)
-            .ext_vals(values)
-            .nackable(kind == MediaKind::Video);
+            .ext_vals(values);
         if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
-            stream.write_rtp(write);
+            // What nobody can ask for again need not be kept.
+            stream.write_rtp(write.nackable(self.asks_again && kind == MediaKind::Video));
         }
     }
 

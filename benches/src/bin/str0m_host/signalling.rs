@@ -34,6 +34,8 @@ pub struct Newcomer {
     pub name: Option<String>,
     /// Whom it does not want to see: itself, where it publishes on another connection.
     pub exclude: Option<String>,
+    /// Whether it has offered repairs (RFC 4588), which str0m's own description of a stream does not tell.
+    pub asks_again: bool,
 }
 
 /// What every request needs.
@@ -80,13 +82,14 @@ impl Door {
             .build(now());
         let candidate = Candidate::host(shared.media, "udp").map_err(|error| error.to_string())?;
         rtc.add_local_candidate(candidate);
+        let asks_again = offer.contains(" rtx/90000");
         let offer = SdpOffer::from_sdp_string(offer).map_err(|error| error.to_string())?;
         let answer = rtc.sdp_api().accept_offer(offer).map_err(|error| error.to_string())?.to_sdp_string();
         let mut errands = shared.errands.lock().expect("nobody panics while holding it");
         errands.0 += 1;
         let number = errands.0;
         let name = publishes.then(|| wishes.name.unwrap_or_default());
-        let newcomer = Newcomer { rtc, number, room, name, exclude: wishes.exclude };
+        let newcomer = Newcomer { rtc, number, room, name, exclude: wishes.exclude, asks_again };
         self.tell(&errands.1, Errand::Enter(Box::new(newcomer)));
         Ok((number, answer))
     }
