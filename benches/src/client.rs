@@ -1,27 +1,79 @@
 //! One light client: signalling by one POST, then ICE, DTLS and checkable media on its own UDP socket.
 
-mod media;
+mod arrivals;
+mod content;
+mod dice;
+mod feedback;
+mod missing;
+mod receiving;
+mod rtp;
+mod sending;
+mod socket;
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
-
-use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 
 use crate::http;
 use crate::ice;
-use crate::sdp::{Answer, Offer};
-use crate::secure::{Identity, Secure};
-pub use media::{Received, Sent, Shape};
-use media::{Receiving, Sending};
+use crate::sdp::{Answer, Line, OPUS, Offer, VP8};
+use crate::secure::{Cipher, Identity, Secure};
+pub use dice::Dice;
+use feedback::Feedback;
+use receiving::Receiving;
+pub use receiving::{Check, Received};
+pub(crate) use rtp::TRANSPORT_ID;
+use sending::Sending;
+pub use sending::{Sent, Shape};
+pub(crate) use socket::Inbox;
+use socket::Socket;
 
 /// How a client takes part.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Join {
     /// What it publishes, and under which number.
     pub publish: Option<(u32, Shape)>,
-    /// Pairs of audio and video m-lines that it offers to receive on.
-    pub pairs: usize,
+    /// Audio m-lines that it offers to receive on.
+    pub audio: usize,
+    /// Video m-lines that it offers to receive on. The nth audio and the nth video line belong together.
+    pub video: usize,
+    /// How it talks and looks.
+    pub manner: Manner,
+}
+
+/// What clients of one run have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Which cipher is offered for media.
+    pub cipher: Cipher,
+    /// How thoroughly received packets are looked at.
+    pub check: Check,
+    /// What falls of what is received, as if the network had lost it.
+    pub loss: Option<Dice>,
+    /// Whether what is missing is asked for again.
+    pub repairs: bool,
+    /// Whether transport-wide feedback is offered and given.
+    pub times: bool,
+    /// Whether the kernel may hand over runs of datagrams in one piece.
+    pub gro: bool,
+    /// Stops reading for the first half of every such period.
+    pub naps: Option<Duration>,
+}
+
+impl Default for Manner {
+    /// What a browser would do, at once and thoroughly.
+    fn default() -> Self {
+        Manner {
+            cipher: Cipher::Gcm,
+            check: Check::Every,
+            loss: None,
+            repairs: true,
+            times: true,
+            gro: false,
+            naps: None,
+        }
+    }
 }
 
 /// What can go wrong with a client.
@@ -62,9 +114,9 @@ pub enum LoadError {
 
 /// A client in a room.
 pub struct LoadClient {
-    socket: UdpSocket,
-    io: UdpSocketState,
+    socket: Socket,
     identity: Identity,
+    cipher: Cipher,
     username: String,
     answer: Answer,
     session: Option<String>,
@@ -74,29 +126,34 @@ pub struct LoadClient {
     closed: bool,
     sending: Option<Sending>,
     receiving: Receiving,
+    /// Since when it naps, in which rhythm.
+    naps: Option<(Instant, Duration)>,
+    compound: Vec<u8>,
 }
 
 impl LoadClient {
     /// Publishes Opus and VP8-shaped packets by WHIP. `number` names the publisher in its payloads.
     pub fn publish(url: &str, identity: &Identity, number: u32, shape: Shape) -> Result<Self, LoadError> {
-        Self::join(url, identity, Join { publish: Some((number, shape)), pairs: 0 })
+        Self::join(url, identity, Join { publish: Some((number, shape)), ..Join::default() })
     }
 
     /// Watches by WHEP: up to `pairs` publishers, each with audio and video.
     pub fn watch(url: &str, identity: &Identity, pairs: usize) -> Result<Self, LoadError> {
-        Self::join(url, identity, Join { publish: None, pairs })
+        Self::join(url, identity, Join { audio: pairs, video: pairs, ..Join::default() })
     }
 
     /// POSTs an offer and takes the answer. Blocks for that; media is up to [`Swarm`](crate::Swarm).
     pub fn join(url: &str, identity: &Identity, join: Join) -> Result<Self, LoadError> {
-        let sending = join.publish.map(|(number, shape)| Sending::new(number, shape));
+        let Manner { cipher, check, loss, repairs, times, gro, naps } = join.manner;
+        let sending = join.publish.map(|(number, shape)| Sending::new(number, shape, times));
         let (ufrag, pwd) = (random_hex(4), random_hex(16));
         let offer = Offer {
             ufrag: &ufrag,
             pwd: &pwd,
             fingerprint: &identity.fingerprint,
-            publish: sending.as_ref().map(Sending::ssrcs),
-            pairs: join.pairs,
+            lines: lines(&join, sending.as_ref()),
+            repairs,
+            times,
         };
         let response = http::post(url, &offer.text())
             .map_err(|source| LoadError::Http { url: url.to_owned(), source })?;
@@ -106,20 +163,23 @@ impl LoadClient {
         }
         let answer =
             Answer::parse(&response.body).ok_or_else(|| LoadError::Answer { url: url.to_owned() })?;
-        let socket = open_socket(answer.remote)?;
+        let now = crate::clock::now();
         Ok(LoadClient {
-            io: UdpSocketState::new(UdpSockRef::from(&socket))?,
-            socket,
+            // Who naps has what any client has: its buffer overflows, which is the point.
+            socket: Socket::open(answer.remote, gro, naps.is_none())?,
             identity: identity.clone(),
+            cipher,
             username: format!("{}:{ufrag}", answer.ufrag),
             session: response.header("location").map(|location| resolve(url, location)),
             answer,
-            next_check: crate::clock::now(),
+            next_check: now,
             checked: false,
             secure: None,
             closed: false,
             sending,
-            receiving: Receiving::default(),
+            receiving: Receiving::new(check, loss, Feedback::new(now, times, repairs)),
+            naps: naps.map(|period| (now, period)),
+            compound: Vec::new(),
         })
     }
 
@@ -133,9 +193,14 @@ impl LoadClient {
         self.closed
     }
 
+    /// Whether it is one of those that stop reading at times.
+    pub fn is_slow(&self) -> bool {
+        self.naps.is_some()
+    }
+
     /// Our UDP port, by which the kernel's drops are found.
     pub fn port(&self) -> u16 {
-        self.socket.local_addr().map_or(0, |address| address.port())
+        self.socket.port()
     }
 
     /// Where media goes.
@@ -157,6 +222,26 @@ impl LoadClient {
         }
     }
 
+    /// Publishes in another shape from the next frame on.
+    pub fn set_shape(&mut self, shape: Shape) {
+        if let Some(sending) = &mut self.sending {
+            sending.set_shape(shape);
+        }
+    }
+
+    /// What it publishes.
+    pub fn shape(&self) -> Option<Shape> {
+        self.sending.as_ref().map(Sending::shape)
+    }
+
+    /// Counts from nothing again, both ways.
+    pub fn reset(&mut self) {
+        self.receiving.reset();
+        if let Some(sending) = &mut self.sending {
+            sending.reset();
+        }
+    }
+
     /// What has been published.
     pub fn sent(&self) -> Sent {
         self.sending.as_ref().map(Sending::sent).unwrap_or_default()
@@ -167,60 +252,53 @@ impl LoadClient {
         self.receiving.received()
     }
 
+    /// Video packets that fell and have not come again.
+    pub fn unrepaired(&self) -> u64 {
+        self.receiving.unrepaired()
+    }
+
     /// Leaves: DELETEs the session, where the server gave one.
     pub fn leave(self) -> io::Result<()> {
         self.session.as_deref().map_or(Ok(()), |session| http::delete(session).map(|_| ()))
     }
 
-    pub(crate) fn socket(&self) -> &UdpSocket {
-        &self.socket
+    /// Whether it reads at the moment.
+    pub(crate) fn is_awake(&self, now: Instant) -> bool {
+        self.naps.is_none_or(|(since, period)| {
+            let phase = now.saturating_duration_since(since).as_micros() % period.as_micros().max(1);
+            phase * 2 >= period.as_micros()
+        })
     }
 
-    /// Reads all that has arrived. `buffers` and `metas` are shared by all clients of a thread.
-    pub(crate) fn receive(
-        &mut self,
-        now: Instant,
-        buffers: &mut [Vec<u8>],
-        metas: &mut [RecvMeta],
-    ) -> Result<(), LoadError> {
-        loop {
-            let mut slices: Vec<io::IoSliceMut<'_>> =
-                buffers.iter_mut().map(|buffer| io::IoSliceMut::new(buffer)).collect();
-            let messages = match self.io.recv(UdpSockRef::from(&self.socket), &mut slices, metas) {
-                Ok(messages) => messages,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // A server that is gone: ICMP tells it. That we miss its packets tells more.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
-                Err(error) => return Err(error.into()),
-            };
-            for (meta, buffer) in metas.iter().zip(buffers.iter()).take(messages) {
-                let arrived = meta.timestamp.unwrap_or_else(crate::clock::wall);
-                for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
-                    self.handle(now, arrived, datagram)?;
+    /// Reads a batch of what has arrived.
+    pub(crate) fn receive(&mut self, now: Instant, inbox: &mut Inbox) -> Result<(), LoadError> {
+        let LoadClient { socket, secure, receiving, sending, .. } = self;
+        // What is not media is rare and may answer on the socket.
+        let mut rest = Vec::new();
+        socket.receive(inbox, |arrived, datagram| {
+            match (datagram.first(), datagram.get(1), &mut *secure) {
+                (Some(128..=191), Some(192..=223), Some(secure)) => {
+                    if let Ok(compound) = secure.open_rtcp(datagram) {
+                        receiving.feedback().hear(now, &compound);
+                        sending.iter_mut().for_each(|sending| sending.hear(&compound));
+                    }
                 }
+                (Some(128..=191), Some(_), Some(secure)) => receiving.take(arrived, datagram, secure),
+                (Some(0..=63), _, _) => rest.push(datagram.to_vec()),
+                _ => {}
+            }
+        })?;
+        for datagram in rest {
+            if datagram[0] <= 3 {
+                self.handle_stun(now, &datagram)?;
+            } else if datagram[0] >= 20 {
+                self.handle_dtls(now, &datagram)?;
             }
         }
-    }
-
-    fn handle(&mut self, now: Instant, arrived: Duration, datagram: &[u8]) -> Result<(), LoadError> {
-        match (datagram.first(), datagram.get(1)) {
-            (Some(0..=3), _) => self.handle_stun(now, datagram),
-            (Some(20..=63), _) => self.handle_dtls(now, datagram),
-            (Some(128..=191), Some(192..=223)) => {
-                if let (Some(secure), Some(sending)) = (&mut self.secure, &mut self.sending)
-                    && let Ok(compound) = secure.open_rtcp(datagram)
-                {
-                    sending.hear(&compound);
-                }
-                Ok(())
-            }
-            (Some(128..=191), Some(_)) => {
-                let opened = self.secure.as_mut().and_then(|secure| secure.open(datagram).ok());
-                self.receiving.take(arrived, opened.as_deref());
-                Ok(())
-            }
-            _ => Ok(()),
+        if self.receiving.feedback().is_urgent() {
+            self.send_feedback(now)?;
         }
+        Ok(())
     }
 
     fn handle_stun(&mut self, now: Instant, datagram: &[u8]) -> Result<(), LoadError> {
@@ -229,7 +307,7 @@ impl LoadClient {
             self.checked = true;
             self.next_check = now + CONSENT;
             let fingerprint = self.answer.fingerprint.clone();
-            self.secure = Some(Secure::connect(now, &self.identity, fingerprint)?);
+            self.secure = Some(Secure::connect_with(now, &self.identity, fingerprint, self.cipher)?);
             self.flush_dtls()?;
         }
         Ok(())
@@ -244,23 +322,32 @@ impl LoadClient {
 
     fn flush_dtls(&mut self) -> Result<(), LoadError> {
         while let Some(datagram) = self.secure.as_mut().and_then(Secure::poll_transmit) {
-            send(&self.socket, &datagram)?;
+            self.socket.send(&datagram)?;
         }
         Ok(())
     }
 
-    /// When [`LoadClient::handle_timeout`] is due.
-    pub(crate) fn poll_timeout(&self) -> Instant {
-        let dtls = self.secure.as_ref().and_then(Secure::poll_timeout);
-        let media = self.sending.as_ref().and_then(Sending::poll_timeout);
-        [dtls, media].into_iter().flatten().fold(self.next_check, Instant::min)
+    /// When the next packet is to be published.
+    pub(crate) fn next_packet(&self) -> Option<Instant> {
+        self.sending.as_ref().and_then(Sending::poll_timeout)
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), LoadError> {
+    /// Publishes what is due.
+    pub(crate) fn send_packets(&mut self, now: Instant) -> Result<(), LoadError> {
+        if let (Some(sending), Some(secure)) = (&mut self.sending, &mut self.secure) {
+            while let Some(packet) = sending.poll_packet(now) {
+                self.socket.send(&secure.seal(packet)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks, handshake timers and feedback, none of which is in a hurry.
+    pub(crate) fn keep_house(&mut self, now: Instant) -> Result<(), LoadError> {
         if self.next_check <= now {
             let provider = &self.identity.provider;
             let check = ice::check(&self.username, &self.answer.pwd, provider.crypto())?;
-            send(&self.socket, &check)?;
+            self.socket.send(&check)?;
             self.next_check = now + if self.checked { CONSENT } else { RETRY };
         }
         if let Some(secure) = &mut self.secure
@@ -269,37 +356,44 @@ impl LoadClient {
             secure.handle_timeout(now)?;
             self.flush_dtls()?;
         }
-        if let (Some(sending), Some(secure)) = (&mut self.sending, &mut self.secure) {
-            while let Some(packet) = sending.poll_packet(now) {
-                send(&self.socket, &secure.seal(packet)?)?;
-            }
+        let feedback = self.receiving.feedback();
+        let due = feedback.is_lacking() || feedback.poll_timeout() <= now;
+        if due && self.is_awake(now) {
+            self.send_feedback(now)?;
+        }
+        Ok(())
+    }
+
+    fn send_feedback(&mut self, now: Instant) -> Result<(), LoadError> {
+        let Some(secure) = self.secure.as_mut().filter(|secure| secure.is_connected()) else { return Ok(()) };
+        self.receiving.write_feedback(now, &mut self.compound);
+        if !self.compound.is_empty() {
+            self.socket.send(&secure.seal_rtcp(&self.compound)?)?;
         }
         Ok(())
     }
 }
 
-/// A full send buffer is waited for: what a client counts as sent has been sent.
-fn send(socket: &UdpSocket, datagram: &[u8]) -> io::Result<()> {
-    loop {
-        match socket.send(datagram) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
-            // Provoked by an earlier datagram; this one has not been tried.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-            result => return result.map(|_| ()),
-        }
+impl AsFd for LoadClient {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
-fn open_socket(remote: SocketAddr) -> io::Result<UdpSocket> {
-    let domain = socket2::Domain::for_address(remote);
-    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
-    // Beyond net.core.rmem_max where we may; else as much as the kernel grants.
-    if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).is_err() {
-        let _ = socket.set_recv_buffer_size(BUFFER);
+fn lines(join: &Join, sending: Option<&Sending>) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if let Some(sending) = sending {
+        let (audio, video) = sending.ssrcs();
+        lines.push(Line::Send(OPUS, audio));
+        if sending.shape().video_bps > 0 {
+            lines.push(Line::Send(VP8, video));
+        }
     }
-    socket.set_nonblocking(true)?;
-    socket.connect(&remote.into())?;
-    Ok(socket.into())
+    for nth in 0..join.audio.max(join.video) {
+        lines.extend((nth < join.audio).then_some(Line::Receive(OPUS)));
+        lines.extend((nth < join.video).then_some(Line::Receive(VP8)));
+    }
+    lines
 }
 
 fn resolve(url: &str, location: &str) -> String {
@@ -316,8 +410,6 @@ fn random_hex(bytes: usize) -> String {
     random.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Four megabytes: seconds of what one client receives.
-const BUFFER: usize = 4 * 1024 * 1024;
 /// Between checks until one is answered: loopback and datacentre round trips are far shorter.
 const RETRY: Duration = Duration::from_millis(100);
 /// Between consent checks after that, RFC 7675 §5.1 says 5 s.

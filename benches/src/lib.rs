@@ -6,10 +6,12 @@
 
 pub mod client;
 pub mod clock;
+pub mod histogram;
 pub mod http;
 pub mod ice;
 pub mod memory;
 pub mod payload;
+pub mod peek;
 pub mod probes;
 pub mod report;
 pub mod sdp;

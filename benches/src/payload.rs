@@ -35,14 +35,23 @@ pub fn opus(out: &mut Vec<u8>, stamp: Stamp, len: usize) {
 /// Reads a VP8 payload; `None` if it is not what was sent.
 pub fn read_vp8(payload: &[u8]) -> Option<(Stamp, u16)> {
     let (descriptor, body) = payload.split_at_checked(DESCRIPTOR)?;
-    let as_written = descriptor[0] & 0x8f == 0x80 && descriptor[1] == 0x80 && descriptor[2] & 0x80 != 0;
-    let picture = u16::from_be_bytes([descriptor[2] & 0x7f, descriptor[3]]);
-    as_written.then(|| read(body)).flatten().map(|stamp| (stamp, picture))
+    Some((read(body)?, picture(descriptor)?))
 }
 
 /// Reads an Opus payload; `None` if it is not what was sent.
 pub fn read_opus(payload: &[u8]) -> Option<Stamp> {
     read(payload)
+}
+
+/// Reads the stamp at a VP8 payload's head, which need not be whole and is not checked.
+pub fn glance_vp8(head: &[u8]) -> Option<(Stamp, u16)> {
+    let (descriptor, body) = head.split_at_checked(DESCRIPTOR)?;
+    Some((stamp(body)?, picture(descriptor)?))
+}
+
+/// Reads the stamp at an Opus payload's head, which need not be whole and is not checked.
+pub fn glance_opus(head: &[u8]) -> Option<Stamp> {
+    stamp(head)
 }
 
 fn write(out: &mut Vec<u8>, header: [u8; 10], stamp: Stamp, len: usize) {
@@ -66,11 +75,18 @@ fn write(out: &mut Vec<u8>, header: [u8; 10], stamp: Stamp, len: usize) {
     out.extend(sum.to_be_bytes());
 }
 
+/// The picture id, if the descriptor is as written.
+fn picture(descriptor: &[u8]) -> Option<u16> {
+    let as_written = descriptor[0] & 0x8f == 0x80 && descriptor[1] == 0x80 && descriptor[2] & 0x80 != 0;
+    as_written.then(|| u16::from_be_bytes([descriptor[2] & 0x7f, descriptor[3]]))
+}
+
 fn read(body: &[u8]) -> Option<Stamp> {
     let (content, sum) = body.split_last_chunk::<8>()?;
-    if checksum(content) != u64::from_be_bytes(*sum) {
-        return None;
-    }
+    if checksum(content) == u64::from_be_bytes(*sum) { stamp(content) } else { None }
+}
+
+fn stamp(content: &[u8]) -> Option<Stamp> {
     let (publisher, rest) = content.get(10..)?.split_first_chunk::<4>()?;
     let (seq, rest) = rest.split_first_chunk::<8>()?;
     let (sent, rest) = rest.split_first_chunk::<8>()?;

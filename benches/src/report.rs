@@ -1,4 +1,4 @@
-//! One run's figures, as a row of a table.
+//! One run's figures.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,9 +14,11 @@ pub struct Report {
     pub time: Duration,
     /// All publishers together.
     pub sent: Sent,
-    /// All receivers together; latencies sorted.
+    /// All receivers together.
     pub received: Received,
-    /// CPU time of the server's media threads while media flowed.
+    /// Video packets that fell and never came again.
+    pub unrepaired: u64,
+    /// CPU time of the server's threads while media flowed.
     pub cpu: Duration,
     /// Datagrams that the kernel dropped, at the clients and at the server.
     pub kernel_drops: (u64, u64),
@@ -24,25 +26,13 @@ pub struct Report {
 
 impl Report {
     /// Sums up what the clients saw.
-    pub fn new(name: &str, time: Duration, clients: &[LoadClient]) -> Report {
+    pub fn new<'a>(name: &str, time: Duration, clients: impl IntoIterator<Item = &'a LoadClient>) -> Report {
         let mut report = Report { name: name.to_owned(), time, ..Report::default() };
         for client in clients {
-            let (sent, received) = (client.sent(), client.received());
-            report.sent.audio += sent.audio;
-            report.sent.video += sent.video;
-            report.sent.bytes += sent.bytes;
-            report.sent.keyframe_requests += sent.keyframe_requests;
-            report.sent.nacks += sent.nacks;
-            report.received.audio += received.audio;
-            report.received.video += received.video;
-            report.received.bytes += received.bytes;
-            report.received.lost += received.lost;
-            report.received.disordered += received.disordered;
-            report.received.altered += received.altered;
-            report.received.unreadable += received.unreadable;
-            report.received.latencies.extend(&received.latencies);
+            report.sent.add(&client.sent());
+            report.received.add(client.received());
+            report.unrepaired += client.unrepaired();
         }
-        report.received.latencies.sort_unstable();
         report
     }
 
@@ -51,17 +41,14 @@ impl Report {
         self.received.audio + self.received.video
     }
 
-    /// CPU time per forwarded packet.
+    /// CPU time per packet that reached a socket.
     pub fn cpu_per_packet(&self) -> Duration {
-        Duration::from_nanos(self.cpu.as_nanos() as u64 / self.packets().max(1))
+        Duration::from_nanos(self.cpu.as_nanos() as u64 / self.received.arrived.max(1))
     }
 
     /// The latency that this share of packets stays within.
     pub fn latency(&self, share: f64) -> Duration {
-        let latencies = &self.received.latencies;
-        let at = (latencies.len() as f64 * share) as usize;
-        let micros = latencies.get(at.min(latencies.len().saturating_sub(1))).copied().unwrap_or_default();
-        Duration::from_micros(micros.into())
+        self.received.latencies.quantile(share)
     }
 
     /// The head of the table.
@@ -80,7 +67,7 @@ impl fmt::Display for Report {
             self.packets() as f64 / secs,
             self.received.bytes as f64 * 8e-6 / secs,
             self.received.lost,
-            self.received.altered + self.received.disordered + self.received.unreadable,
+            self.received.wrong(),
             self.kernel_drops.0,
             self.kernel_drops.1,
             self.cpu.as_secs_f64(),

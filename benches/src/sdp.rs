@@ -7,6 +7,17 @@ use std::net::SocketAddr;
 pub const OPUS: u8 = 111;
 /// Payload type of VP8 in our offers.
 pub const VP8: u8 = 96;
+/// Payload type of VP8's repairs in our offers.
+pub const RTX: u8 = 97;
+
+/// One m-line of an offer, by payload type.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Line {
+    /// We send this SSRC.
+    Send(u8, u32),
+    /// We receive.
+    Receive(u8),
+}
 
 /// What to offer.
 pub struct Offer<'a> {
@@ -16,49 +27,62 @@ pub struct Offer<'a> {
     pub pwd: &'a str,
     /// The value of `a=fingerprint`.
     pub fingerprint: &'a str,
-    /// Audio and video to publish, by SSRC.
-    pub publish: Option<(u32, u32)>,
-    /// Pairs of audio and video to receive.
-    pub pairs: usize,
+    /// The m-lines.
+    pub lines: Vec<Line>,
+    /// Whether received video may be asked for again.
+    pub repairs: bool,
+    /// Whether packets are numbered for transport-wide feedback.
+    pub times: bool,
 }
 
 impl Offer<'_> {
     /// The session description.
     pub fn text(&self) -> String {
-        let sending = self.publish.into_iter().flat_map(|(audio, video)| [(OPUS, audio), (VP8, video)]);
-        let receiving = (0..self.pairs).flat_map(|_| [OPUS, VP8]);
-        let sections: Vec<(u8, Option<u32>)> =
-            sending.map(|(pt, ssrc)| (pt, Some(ssrc))).chain(receiving.map(|pt| (pt, None))).collect();
-        let mids: Vec<String> = (0..sections.len()).map(|mid| mid.to_string()).collect();
+        let mids: Vec<String> = (0..self.lines.len()).map(|mid| mid.to_string()).collect();
         let mut sdp = format!(
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE {}\r\n",
             mids.join(" ")
         );
-        for (mid, (pt, ssrc)) in mids.iter().zip(sections) {
-            self.write_section(&mut sdp, mid, pt, ssrc).expect("a string takes what is written to it");
+        for (mid, line) in mids.iter().zip(&self.lines) {
+            self.write_section(&mut sdp, mid, *line).expect("a string takes what is written to it");
         }
         sdp
     }
 
-    fn write_section(&self, sdp: &mut String, mid: &str, pt: u8, ssrc: Option<u32>) -> std::fmt::Result {
+    fn write_section(&self, sdp: &mut String, mid: &str, line: Line) -> std::fmt::Result {
         let Offer { ufrag, pwd, fingerprint, .. } = self;
+        let (pt, direction) = match line {
+            Line::Send(pt, _) => (pt, "sendonly"),
+            Line::Receive(pt) => (pt, "recvonly"),
+        };
         let (kind, codec) = if pt == OPUS { ("audio", "opus/48000/2") } else { ("video", "VP8/90000") };
-        let direction = if ssrc.is_some() { "sendonly" } else { "recvonly" };
+        // A publisher on loopback keeps nothing to send again.
+        let repairs = self.repairs && line == Line::Receive(VP8);
+        let pts = if repairs { format!("{pt} {RTX}") } else { pt.to_string() };
         write!(
             sdp,
-            "m={kind} 9 UDP/TLS/RTP/SAVPF {pt}\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:{ufrag}\r\na=ice-pwd:{pwd}\r\n\
+            "m={kind} 9 UDP/TLS/RTP/SAVPF {pts}\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:{ufrag}\r\na=ice-pwd:{pwd}\r\n\
              a=fingerprint:{fingerprint}\r\na=setup:active\r\na=mid:{mid}\r\na={direction}\r\na=rtcp-mux\r\n\
              a=rtpmap:{pt} {codec}\r\n"
         )?;
+        if self.times {
+            let id = crate::client::TRANSPORT_ID;
+            write!(sdp, "a=extmap:{id} {TRANSPORT}\r\na=rtcp-fb:{pt} transport-cc\r\n")?;
+        }
         if pt == VP8 {
             write!(sdp, "a=rtcp-fb:{pt} nack pli\r\na=rtcp-fb:{pt} ccm fir\r\n")?;
         }
-        if let Some(ssrc) = ssrc {
+        if repairs {
+            write!(sdp, "a=rtcp-fb:{pt} nack\r\na=rtpmap:{RTX} rtx/90000\r\na=fmtp:{RTX} apt={pt}\r\n")?;
+        }
+        if let Line::Send(_, ssrc) = line {
             write!(sdp, "a=msid:load {kind}\r\na=ssrc:{ssrc} cname:load\r\n")?;
         }
         Ok(())
     }
 }
+
+const TRANSPORT: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
 /// What an answer says about its server's transport.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -19,6 +19,8 @@ use rtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
 use rtc_srtp::protection_profile::ProtectionProfile;
 use sluicegate::sans_io::{KeyMaterial, MasterKey, Profile};
 
+use crate::peek::Peek;
+
 /// Who a client is: one certificate for all clients of a process is enough for load.
 #[derive(Clone)]
 pub struct Identity {
@@ -41,17 +43,39 @@ impl Identity {
     }
 }
 
+/// Which cipher a client offers for its media.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Cipher {
+    /// AEAD_AES_128_GCM.
+    #[default]
+    Gcm,
+    /// AES128_CM_HMAC_SHA1_80, which is all that old clients have.
+    Cm,
+}
+
 /// One client's association with its server.
 pub struct Secure {
     endpoint: Endpoint,
     provider: Arc<dyn RTCCryptoProvider>,
+    cipher: Cipher,
     contexts: Option<(Context, Context)>,
+    peek: Option<Peek>,
     keys: Option<KeyMaterial>,
 }
 
 impl Secure {
     /// Begins the handshake; the server must own a certificate of this SHA-256 hash.
     pub fn connect(now: Instant, identity: &Identity, fingerprint: Vec<u8>) -> Result<Secure, Error> {
+        Secure::connect_with(now, identity, fingerprint, Cipher::Gcm)
+    }
+
+    /// The same, with a cipher of one's choice.
+    pub fn connect_with(
+        now: Instant,
+        identity: &Identity,
+        fingerprint: Vec<u8>,
+        cipher: Cipher,
+    ) -> Result<Secure, Error> {
         let verify = move |chain: &[Vec<u8>], _: &[_]| {
             let same =
                 chain.first().is_some_and(|der| digest(&SHA256, der).as_ref() == fingerprint.as_slice());
@@ -60,14 +84,15 @@ impl Secure {
         let config = ConfigBuilder::default()
             .with_crypto_provider(identity.provider.clone())
             .with_certificates(vec![identity.certificate.clone()])
-            .with_srtp_protection_profiles(vec![SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm])
+            .with_srtp_protection_profiles(vec![cipher.offered()])
             .with_extended_master_secret(ExtendedMasterSecretType::Require)
             .with_insecure_skip_verify(true)
             .with_verify_peer_certificate(Some(Arc::new(verify)))
             .build(true, Some(SERVER))?;
         let mut endpoint = Endpoint::new(CLIENT, TransportProtocol::UDP, None);
         endpoint.connect(now, SERVER, Arc::new(config), None)?;
-        Ok(Secure { endpoint, provider: identity.provider.clone(), contexts: None, keys: None })
+        let provider = identity.provider.clone();
+        Ok(Secure { endpoint, provider, cipher, contexts: None, peek: None, keys: None })
     }
 
     /// Whether media can flow.
@@ -117,6 +142,17 @@ impl Secure {
         self.contexts.as_mut().ok_or(Error::ErrConnectionClosed)?.1.decrypt_rtp(packet)
     }
 
+    /// Decrypts the head of an RTP payload in place and checks nothing.
+    pub fn peek(&self, ssrc: u32, index: u64, head: &mut [u8]) -> Result<(), Error> {
+        let peek = self.peek.as_ref().ok_or(Error::ErrConnectionClosed)?;
+        peek.open(ssrc, index, head).map_err(|error| Error::Crypto(error.to_string()))
+    }
+
+    /// What the cipher adds to an RTP packet, in bytes.
+    pub fn tag_len(&self) -> usize {
+        if self.cipher == Cipher::Gcm { 16 } else { 10 }
+    }
+
     /// Seals an RTCP compound.
     pub fn seal_rtcp(&mut self, compound: &[u8]) -> Result<BytesMut, Error> {
         self.contexts.as_mut().ok_or(Error::ErrConnectionClosed)?.0.encrypt_rtcp(compound)
@@ -129,7 +165,7 @@ impl Secure {
 
     fn derive(&mut self) -> Result<(Context, Context), Error> {
         let state = self.endpoint.get_connection_state(SERVER).ok_or(Error::ErrConnectionClosed)?;
-        let profile = ProtectionProfile::AeadAes128Gcm;
+        let profile = self.cipher.negotiated();
         let mut config = Config { profile, ..Config::default() };
         let material =
             state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], config.keying_material_len());
@@ -138,10 +174,12 @@ impl Secure {
         let keys = &config.keys;
         let master = |key: &[u8], salt: &[u8]| MasterKey { key: key.to_vec(), salt: salt.to_vec() };
         self.keys = Some(KeyMaterial {
-            profile: Profile::AesGcm128,
+            profile: if self.cipher == Cipher::Gcm { Profile::AesGcm128 } else { Profile::AesCm80 },
             local: master(&keys.local_master_key, &keys.local_master_salt),
             remote: master(&keys.remote_master_key, &keys.remote_master_salt),
         });
+        let peek = Peek::new(profile, &keys.remote_master_key, &keys.remote_master_salt);
+        self.peek = Some(peek.map_err(|error| Error::Crypto(error.to_string()))?);
         let crypto = self.provider.crypto();
         let seal =
             Context::new(&keys.local_master_key, &keys.local_master_salt, profile, None, None, crypto)?;
@@ -154,6 +192,22 @@ impl Secure {
             crypto,
         )?;
         Ok((seal, open))
+    }
+}
+
+impl Cipher {
+    fn offered(self) -> SrtpProtectionProfile {
+        match self {
+            Cipher::Gcm => SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+            Cipher::Cm => SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+        }
+    }
+
+    fn negotiated(self) -> ProtectionProfile {
+        match self {
+            Cipher::Gcm => ProtectionProfile::AeadAes128Gcm,
+            Cipher::Cm => ProtectionProfile::Aes128CmHmacSha1_80,
+        }
     }
 }
 

@@ -30,11 +30,11 @@ fn one_publisher_and_many_subscribers() {
     let _alone = ALONE.lock();
     let demo = Example::start("demo", &["--http", HTTP, "--media", HTTP, "--announce", "127.0.0.1"]).unwrap();
     let identity = Identity::generate().unwrap();
-    let mut swarm = Swarm::default();
+    let mut swarm = Swarm::new().unwrap();
     let publisher = LoadClient::publish(&demo.url("/whip/load?name=source"), &identity, 0, shape()).unwrap();
-    swarm.clients.push(publisher);
+    swarm.add(publisher).unwrap();
     for _ in 0..SUBSCRIBERS {
-        swarm.clients.push(LoadClient::watch(&demo.url("/whep/load"), &identity, 1).unwrap());
+        swarm.add(LoadClient::watch(&demo.url("/whep/load"), &identity, 1).unwrap()).unwrap();
     }
     let report = run(&format!("1 → {SUBSCRIBERS}"), &demo, &mut swarm);
     assert_eq!(report.received.audio, report.sent.audio * SUBSCRIBERS as u64);
@@ -46,16 +46,18 @@ fn a_mesh_of_people() {
     let _alone = ALONE.lock();
     let host = Example::start("mount_axum", &[HTTP]).unwrap();
     let identity = Identity::generate().unwrap();
-    let mut swarm = Swarm::default();
+    let mut swarm = Swarm::new().unwrap();
+    let others = PEOPLE as usize - 1;
     for number in 0..PEOPLE {
         let url = host.url(&format!("/rooms/mesh/person{number}"));
-        let join = Join { publish: Some((number, shape())), pairs: PEOPLE as usize - 1 };
-        swarm.clients.push(LoadClient::join(&url, &identity, join).unwrap());
+        let publish = Some((number, shape()));
+        let join = Join { publish, audio: others, video: others, ..Join::default() };
+        swarm.add(LoadClient::join(&url, &identity, join).unwrap()).unwrap();
     }
     let report = run(&format!("mesh of {PEOPLE}"), &host, &mut swarm);
     assert_eq!(report.received.audio, report.sent.audio * u64::from(PEOPLE - 1));
     assert_eq!(report.received.video, report.sent.video * u64::from(PEOPLE - 1));
-    for (number, client) in (0..PEOPLE).zip(&swarm.clients) {
+    for (number, client) in (0..PEOPLE).zip(swarm.clients()) {
         let others = (0..PEOPLE).filter(|other| *other != number);
         let heard: Vec<u32> = client.received().streams.iter().map(|(publisher, _)| *publisher).collect();
         let expected: Vec<u32> = others.flat_map(|other| [other, other]).collect();
@@ -65,41 +67,42 @@ fn a_mesh_of_people() {
 
 /// Connects everybody, lets media flow, and holds what arrived against what was sent and what is on `/metrics`.
 fn run(name: &str, server: &Example, swarm: &mut Swarm) -> Report {
-    let all_connected = |clients: &[LoadClient]| clients.iter().all(LoadClient::is_connected);
+    let all_connected = |swarm: &Swarm| swarm.clients().all(LoadClient::is_connected);
     match swarm.run_until(PATIENCE, all_connected) {
         Ok(true) => {}
         other => panic!(
             "{other:?}: {:?} connected\n{}",
-            swarm.clients.iter().map(LoadClient::is_connected).collect::<Vec<_>>(),
+            swarm.clients().map(LoadClient::is_connected).collect::<Vec<_>>(),
             counted(server)
         ),
     }
 
     let dropped = |swarm: &Swarm| {
-        let server: u16 = swarm.clients[0].remote().port();
-        let clients = swarm.clients.iter().map(|client| probes::udp_drops(client.port())).sum();
+        let server = swarm.clients().next().map_or(0, |client| client.remote().port());
+        let clients = swarm.clients().map(|client| probes::udp_drops(client.port())).sum();
         (clients, probes::udp_drops(server))
     };
     let cpu = probes::threads_cpu(server.pid(), MEDIA_THREADS);
     let start = clock::now();
     // People do not press their shutters together; the phases are spread over a frame.
-    for (number, client) in (0..).zip(&mut swarm.clients) {
+    for (number, client) in (0..).zip(swarm.clients_mut()) {
         client.start(start + Duration::from_millis(3) * (number % 10));
     }
     swarm.run_for(TIME).unwrap();
-    swarm.clients.iter_mut().for_each(LoadClient::stop);
+    swarm.clients_mut().for_each(LoadClient::stop);
     let time = clock::now() - start;
     assert!(swarm.settle(QUIET, PATIENCE).unwrap(), "packets keep coming");
 
-    let mut report = Report::new(name, time, &swarm.clients);
+    let mut report = Report::new(name, time, swarm.clients());
     report.cpu = probes::threads_cpu(server.pid(), MEDIA_THREADS) - cpu;
     report.kernel_drops = dropped(swarm);
     println!("{}\n{report}", Report::HEAD);
 
     assert_eq!(report.kernel_drops, (0, 0), "the kernel dropped datagrams: the test is not about the SFU");
     let received = &report.received;
-    let wrong = (received.lost, received.disordered, received.altered, received.unreadable);
-    assert_eq!(wrong, (0, 0, 0, 0), "lost, disordered, altered, unreadable");
+    let wrong =
+        (received.lost, received.disordered, received.repeated, received.altered, received.unreadable);
+    assert_eq!(wrong, (0, 0, 0, 0, 0), "lost, disordered, repeated, altered, unreadable");
     assert_metrics(server, &report);
     report
 }
