@@ -125,5 +125,5 @@ fn arrivals_are_told_with_their_gaps() {
     );
     out.clear();
     arrivals.write(&mut out);
-    assert_eq!(out, []);
+    assert_eq!(out, [0_u8; 0]);
 }

@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(out, [EMPTY_REPORT.as_slice(), &nack].concat());
         feedback.on_repair(7, 0);
         feedback.write(start + Duration::from_millis(500), &mut out);
-        assert_eq!(out, []);
+        assert_eq!(out, [0_u8; 0]);
         feedback.write(start + REPORT, &mut out);
         // A third of what was expected is lost, one packet, up to 65537.
         assert_eq!(out[..20], [0x81, 201, 0, 7, 0, 0, 0, 1, 0, 0, 0, 7, 85, 0, 0, 1, 0, 1, 0, 1]);
