@@ -100,7 +100,7 @@ impl Throttle {
 
     /// More is lost than repairs are for.
     pub fn is_lossy(&self) -> bool {
-        self.lossy.is_some()
+        self.lossy.is_some() || self.resume.is_some()
     }
 
     /// What has changed since the last call about the budget, or what shares it.
@@ -115,8 +115,8 @@ impl Throttle {
         }
     }
 
-    /// Feedback: of `packets` sent, `lost` did not arrive; `arrived` bytes did, the latest of them after having been
-    /// `queued` for so long on the way.
+    /// Feedback: of `packets` sent, `lost` did not arrive; `arrived` bytes did. It came back later than the round trip
+    /// by `queued`, most of which a queue on the way accounts for.
     pub fn on_feedback(&mut self, now: Instant, packets: u64, lost: u64, arrived: u64, queued: Duration) {
         if self.blind_until.is_some_and(|until| now < until) {
             return;
@@ -133,13 +133,14 @@ impl Throttle {
         }
         let window = self.window(STEPS as u64);
         if let Some((_, budget)) = self.resume.take_if(|(at, _)| *at <= now)
-            && window.percent_lost() <= LOSSY
+            && (window.packets < ENOUGH || window.percent_lost() <= LOSSY)
         {
             self.grant(now, Some(budget));
             self.change = Some(Change::Share);
             return;
         }
         if window.packets < ENOUGH {
+            self.lossy = None;
             return;
         }
         if window.percent_lost() <= LOSSY {
@@ -156,7 +157,8 @@ impl Throttle {
         // A burst is over by the time it is told of; a path that is too narrow goes on losing. Where a queue has
         // built up besides, there is no doubt.
         let goes_on = long >= DROWNED && self.window(2).percent_lost() > DROWNING;
-        let drowning = goes_on || (queued >= QUEUED && told.lost > 0);
+        let overflows = queued >= QUEUED && window.percent_lost() > OVERFLOWING && told.lost > 0;
+        let drowning = goes_on || (overflows && long >= STEP / 2);
         if long >= SUSTAINED || drowning {
             self.brake(now, lossy, if drowning { Change::Drowning } else { Change::Share });
         }
@@ -195,7 +197,7 @@ impl Throttle {
     /// Takes back what is sent to what has arrived since much was lost: before that the path was wider, or its queue
     /// was filling.
     fn brake(&mut self, now: Instant, lossy: Lossy, change: Change) {
-        let span = now.saturating_duration_since(lossy.since).as_millis().max(1) as u64;
+        let span = now.saturating_duration_since(lossy.since).max(STEP).as_millis() as u64;
         let arriving = lossy.told.arrived * 8 * 1_000 / span;
         let arriving = Bitrate::bps(arriving * 85 / 100).max(FLOOR);
         let arriving = self.budget.map_or(arriving, |budget| budget.min(arriving));
@@ -261,7 +263,8 @@ const SUSTAINED: Duration = Duration::from_secs(2);
 /// … and more than this, for so long and still, is too much at once.
 const DROWNING: u64 = 30;
 const DROWNED: Duration = Duration::from_millis(200);
-/// … or less, told twice, of packets that waited longer than this on the way.
+/// … or this much, told twice, where packets took so much longer than the round trip.
+const OVERFLOWING: u64 = 15;
 const QUEUED: Duration = Duration::from_millis(100);
 /// Feedback that stops for so long says nothing about before.
 const PAUSE: Duration = Duration::from_millis(1_500);
@@ -317,9 +320,23 @@ mod tests {
         feed(&mut throttle, 0, 1_000, 0);
         throttle.on_feedback(at(1_000), 20, 0, 20_000, Duration::from_millis(250));
         throttle.on_feedback(at(1_100), 20, 12, 8_000, Duration::from_millis(300));
-        assert_eq!(throttle.budget(), None, "once may be chance");
+        throttle.on_feedback(at(1_100), 20, 12, 8_000, Duration::from_millis(300));
+        assert_eq!(throttle.budget(), None, "at one time may be chance");
         throttle.on_feedback(at(1_200), 20, 4, 16_000, Duration::from_millis(300));
         assert_eq!(throttle.poll_change(), Some(Change::Drowning));
+    }
+
+    #[test]
+    fn what_was_lossy_before_a_quiet_time_is_forgotten() {
+        let mut throttle = Throttle::default();
+        feed(&mut throttle, 0, 600, 3);
+        assert!(throttle.is_lossy());
+        // A voice that is silent: a few packets a second.
+        for now in (600..30_000).step_by(100) {
+            throttle.on_feedback(at(now), 2, 0, 200, Duration::ZERO);
+        }
+        assert!(!throttle.is_lossy());
+        assert_eq!(feed(&mut throttle, 30_000, 30_500, 4), None);
     }
 
     #[test]

@@ -93,10 +93,9 @@ impl Engine {
         };
         for ((index, track), step) in slots.into_iter().zip(steps) {
             let Some(track) = self.rooms[room].router.tracks.get_mut(track) else { continue };
-            if track.make_room(now, key, index as u16, u8::try_from(step).unwrap_or(u8::MAX)) {
-                if change == Some(Change::Drowning) {
-                    track.pause(key, index as u16);
-                }
+            let aimed = track.make_room(now, key, index as u16, u8::try_from(step).unwrap_or(u8::MAX));
+            let paused = change == Some(Change::Drowning) && track.pause(key, index as u16);
+            if aimed || paused {
                 self.want_target(now, key, index);
             }
         }

@@ -13,7 +13,9 @@ use crate::session::uplinks::Received;
 enum Fate {
     /// It can be sent again.
     Kept,
-    /// It is yet to come from the publisher, and then goes to everybody, or nobody needs it.
+    /// It can, but a keyframe has begun since, or another layer.
+    Spare,
+    /// It is yet to come from the publisher, and then goes to everybody; or nobody needs it.
     Moot,
     /// It has left the ring, or would come too late, and without it the picture stands still.
     Gone,
@@ -23,47 +25,73 @@ impl Engine {
     /// A subscriber misses packets, those of one slot together. Returns whether a keyframe is wanted.
     pub(super) fn repair(&mut self, now: Instant, key: PeerKey, missing: &[Missing]) -> bool {
         let mut wanted = false;
-        for missing in missing.chunk_by(|a, b| a.slot == b.slot) {
-            let fates: Vec<Fate> = missing.iter().map(|missing| self.fate(now, key, missing)).collect();
-            let kept = fates.iter().filter(|fate| **fate == Fate::Kept).count();
-            let slot = usize::from(missing[0].slot);
-            let is_video = self.sessions[key].slots[slot].kind == MediaKind::Video;
-            if is_video && (kept > MAX_GAP as usize || fates.contains(&Fate::Gone)) {
-                // What else it misses is of no use to it then.
-                self.note_keyframe_wanted(key, slot);
+        for missing in missing.chunk_by(|a, b| (a.slot, a.feed) == (b.slot, b.feed)) {
+            let fates = self.fates(now, key, missing);
+            let count = |wanted: &[Fate]| fates.iter().filter(|fate| wanted.contains(fate)).count();
+            let too_many = |count: usize| count > MAX_GAP as usize;
+            if fates.contains(&Fate::Gone) || too_many(count(&[Fate::Kept])) {
+                self.note_keyframe_wanted(key, missing[0].slot.into());
                 wanted = true;
+            }
+            if too_many(count(&[Fate::Kept, Fate::Spare])) {
+                // They would only stand in the keyframe's way.
                 continue;
             }
-            let kept = missing.iter().zip(&fates).filter(|(_, fate)| **fate == Fate::Kept);
+            let kept = missing.iter().zip(&fates);
+            let kept = kept.filter(|(_, fate)| matches!(fate, Fate::Kept | Fate::Spare));
             let session = &mut self.sessions[key];
             kept.for_each(|(missing, _)| session.repair(now, missing));
         }
         wanted
     }
 
-    fn fate(&self, now: Instant, key: PeerKey, missing: &Missing) -> Fate {
+    /// Of packets of one slot and one feed.
+    fn fates(&self, now: Instant, key: PeerKey, missing: &[Missing]) -> Vec<Fate> {
+        let Missing { slot, feed, .. } = missing[0];
         let session = &self.sessions[key];
-        let track = self.rooms[session.room].router.tracks.get(missing.feed.track);
-        let Some(layer) = track.and_then(|track| track.layer(missing.feed)) else { return Fate::Moot };
-        let stored = layer.history.get(missing.seq);
-        let slot = &session.slots[usize::from(missing.slot)];
-        if slot.kind == MediaKind::Audio || slot.feed() != Some(missing.feed) {
-            return if stored.is_some() { Fate::Kept } else { Fate::Moot };
+        let track = self.rooms[session.room].router.tracks.get(feed.track);
+        let Some((track, layer)) = track.and_then(|track| Some((track, track.layer(feed)?))) else {
+            return vec![Fate::Moot; missing.len()];
+        };
+        let present = &session.slots[usize::from(slot)];
+        let is_video = present.kind == MediaKind::Video;
+        if is_video && track.waits(key, slot) {
+            return vec![Fate::Moot; missing.len()];
         }
-        // What a subscriber misses from before the latest keyframe it can do without.
-        let needed = layer.began().is_none_or(|keyframe| keyframe <= missing.seq);
-        let late = |at: Instant| now.saturating_duration_since(at) > MAX_AGE;
-        match stored {
-            Some(stored) if needed && late(stored.meta.arrived) => Fate::Gone,
-            Some(_) => Fate::Kept,
-            None if needed && layer.history.has_left(missing.seq) => Fate::Gone,
-            None => Fate::Moot,
-        }
+        let is_shown = is_video && present.feed() == Some(feed);
+        let patience = MAX_AGE + session.reception.rtt() * 2;
+        let fate = |seq: u64| {
+            let stored = layer.history.get(seq);
+            // What came before the latest keyframe can be done without.
+            let needed = layer.began().is_none_or(|keyframe| keyframe <= seq);
+            match stored {
+                None if is_shown && needed && layer.history.has_left(seq) => Fate::Gone,
+                None => Fate::Moot,
+                Some(_) if !is_video => Fate::Kept,
+                Some(stored) => {
+                    // A loss shows when the next packet comes.
+                    let next = layer.history.get(seq + 1).unwrap_or(stored).meta.arrived;
+                    let late = now.saturating_duration_since(next) > patience;
+                    match (needed && is_shown, late) {
+                        (true, true) => Fate::Gone,
+                        (true, false) => Fate::Kept,
+                        (false, true) => Fate::Moot,
+                        (false, false) => Fate::Spare,
+                    }
+                }
+            }
+        };
+        missing.iter().map(|missing| fate(missing.seq)).collect()
     }
 
     /// A gap too wide to repair, which is how an outage of the publisher's ends.
     pub(super) fn mend_torn(&mut self, now: Instant, publisher: PeerKey, received: &Received) {
         if !received.meta.picture.keyframe {
+            let room = self.sessions[publisher].room;
+            let track = self.rooms[room].router.tracks.get_mut(received.track);
+            if let Some(layer) = track.and_then(|track| track.layers.get_mut(usize::from(received.layer))) {
+                layer.keyframes.renew();
+            }
             self.mend(now, publisher, received.track, received.layer);
         }
     }
@@ -91,9 +119,7 @@ impl Engine {
         let room = self.sessions[publisher].room;
         let Some(track) = self.rooms[room].router.tracks.get_mut(track) else { return };
         if track.publication.kind == MediaKind::Video && track.is_watched(layer) {
-            let keyframes = &mut track.layers[usize::from(layer)].keyframes;
-            keyframes.want();
-            keyframes.renew();
+            track.layers[usize::from(layer)].keyframes.want();
             self.poll_keyframes(now, room);
         }
     }

@@ -65,8 +65,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_budget_holds_and_more_never_gives_less(
-            budget in 0_u64..10_000, more in 0_u64..5_000,
+        fn the_budget_holds(
+            budget in 0_u64..10_000,
             steps in proptest::collection::vec(proptest::collection::vec(0_u64..2_000, 1..4), 0..8),
         ) {
             let ladders: Vec<_> = steps.iter().map(|steps| {
@@ -78,8 +78,6 @@ mod tests {
             // A step that costs nothing may come with the least.
             let allowed = total(&ladders, &least).max(budget * 1_000);
             prop_assert!(total(&ladders, &granted) <= allowed);
-            let richer = allocate(Bitrate::kbps(budget + more), &ladders);
-            prop_assert!(total(&ladders, &richer) >= total(&ladders, &granted) || more > 0);
             prop_assert_eq!(allocate(Bitrate::kbps(budget), &ladders), granted, "the same again");
         }
     }

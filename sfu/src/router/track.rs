@@ -111,12 +111,24 @@ impl Track {
         self.aim(now, peer, slot)
     }
 
-    /// Stops what one subscriber gets until a keyframe of its target, or of less.
-    pub fn pause(&mut self, peer: PeerKey, slot: u16) {
+    /// Stops what one subscriber gets, if that is not what it is to get, until a keyframe of that. Returns whether it
+    /// did.
+    pub fn pause(&mut self, peer: PeerKey, slot: u16) -> bool {
         let kind = self.publication.kind;
-        if let Some(subscription) = self.subscription_mut(peer, slot) {
-            subscription.selection.wait(kind);
+        let Some(subscription) = self.subscription_mut(peer, slot) else { return false };
+        let selection = &mut subscription.selection;
+        let other = selection.current().is_some_and(|layer| layer != selection.target());
+        if other {
+            selection.wait(kind);
         }
+        other
+    }
+
+    /// What one subscriber gets waits for a keyframe.
+    pub fn waits(&self, peer: PeerKey, slot: u16) -> bool {
+        let mut subscriptions = self.subscriptions.iter();
+        let subscription = subscriptions.find(|other| other.peer == peer && other.slot == slot);
+        subscription.is_some_and(|subscription| subscription.selection.current().is_none())
     }
 
     /// Whether the codec may change now; if so, it does.

@@ -317,7 +317,8 @@ impl Session {
     fn hear_feedback(&mut self, now: Instant, feedback: &TransportLayerCc, heard: &mut Vec<Heard>) {
         let Session { reception, slots, .. } = self;
         reception.on_feedback(now, feedback, |missing| {
-            if let Some(slot) = slots.get_mut(usize::from(missing.slot)) {
+            let slot = slots.get_mut(usize::from(missing.slot));
+            if let Some(slot) = slot.filter(|slot| slot.live && slot.takes_repairs()) {
                 slot.on_repair_lost(now, missing.number);
                 heard.push(Heard::Missing(missing));
             }

@@ -36,10 +36,12 @@ impl UnderWay {
         self.repairs.push_back((transport, missing));
     }
 
-    /// The packet with this number is lost: what it was to repair, if it was a repair.
+    /// The packet with this number is lost: what it was to repair, if it was a repair, and the latest of its packet.
     pub fn lose(&mut self, transport: u64) -> Option<Missing> {
         let at = self.repairs.binary_search_by_key(&transport, |(number, _)| *number).ok()?;
-        self.repairs.remove(at).map(|(_, missing)| missing)
+        let (_, missing) = self.repairs.remove(at)?;
+        let again = self.repairs.range(at..).any(|(_, later)| *later == missing);
+        (!again).then_some(missing)
     }
 }
 
@@ -54,4 +56,7 @@ fn a_lost_repair_is_told_once() {
     assert_eq!(under_way.lose(297), None);
     assert_eq!(under_way.lose(296), None, "no repair");
     assert_eq!(under_way.lose(0), None, "forgotten");
+    under_way.add(300, missing(98));
+    assert_eq!(under_way.lose(294), None, "another repair of it is under way");
+    assert_eq!(under_way.lose(300), Some(missing(98)));
 }

@@ -88,6 +88,8 @@ fn three_per_cent_lost_on_both_legs_are_made_good() {
         }
         // Who does not know the round trip asks again after 100 ms only, and stands still more often: the caller
         // counts. A freeze is 183 ms at least, so that one in three minutes is all there may be.
-        assert!(stood <= 3 * ms(100) || delay > ms(20), "{stood:?} in three minutes");
+        // From afar the bar is not held by everyone: the third repair of a packet comes too late.
+        let most = if delay > ms(20) { secs(1) } else { ms(300) };
+        assert!(stood <= most, "{stood:?} in three minutes");
     }
 }

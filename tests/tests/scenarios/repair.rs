@@ -6,7 +6,7 @@ use sluicegate::MediaKind;
 use sluicegate::sans_io::{Direction, Transmission};
 
 use sluicegate_tests::world::{
-    AUDIO, Loss, Percent, Seat, THREE_LAYERS, VIDEO, World, layer_of, ms, publishes, secs, watches,
+    AUDIO, Loss, Percent, Seat, THREE_LAYERS, VIDEO, Wire, World, layer_of, ms, publishes, secs, watches,
 };
 
 /// The video packets of `publisher` that `subscriber` has, and how many it lacks between first and last.
@@ -21,6 +21,61 @@ fn got_of(world: &World, subscriber: Seat, publisher: usize) -> (BTreeSet<u64>, 
     let span = packets.last().expect("something came") - packets.first().expect("something came") + 1;
     let missing = span - packets.len() as u64;
     (packets, missing)
+}
+
+/// Keyframes that a publisher has been asked for.
+fn keyframes_asked(world: &World, publisher: Seat) -> usize {
+    Wire::plis(&world[publisher].tap.wire().received).len()
+}
+
+#[test]
+fn single_losses_far_away_are_repaired_and_cost_no_keyframe() {
+    for seed in 1..=3 {
+        let mut world = World::new(seed);
+        let ada = world.join("room", "ada", publishes(AUDIO | VIDEO));
+        let bob = world.join("room", "bob", watches(1).browser());
+        world.connect_all(secs(2));
+        world.run(secs(1));
+        for link in [bob.uplink, bob.downlink] {
+            world.link(link).delay = ms(350);
+        }
+        world.run(secs(5));
+        let before = (keyframes_asked(&world, ada), world[bob].sink.packets_from(ada.index, true));
+        world.lose(bob.downlink, 3.percent());
+        world.run(secs(30));
+        world.lose(bob.downlink, 0.0);
+        world.run(secs(4));
+        let asked = keyframes_asked(&world, ada) - before.0;
+        let (_, missing) = got(&world, bob, ada);
+        println!("seed {seed}: {missing} missing, {asked} keyframes asked for");
+        assert!(missing <= 1 && asked == 0, "{missing} missing, {asked} keyframes asked for");
+    }
+}
+
+#[test]
+fn a_burst_too_wide_to_repair_costs_one_keyframe() {
+    for seed in 1..=3 {
+        let mut world = World::new(seed);
+        world.path.delay = ms(25);
+        let ada = world.join("room", "ada", publishes(AUDIO).layered(&THREE_LAYERS));
+        let bob = world.join("room", "bob", watches(1).browser());
+        world.connect_all(secs(2));
+        world.run(secs(4));
+        let before = (keyframes_asked(&world, ada), world.lost(bob.downlink));
+        world.lose(bob.downlink, 1.0);
+        world.run(ms(900));
+        world.lose(bob.downlink, 0.0);
+        let since = world.now;
+        world.run(secs(4));
+        let (asked, lost) = (keyframes_asked(&world, ada) - before.0, world.lost(bob.downlink) - before.1);
+        let pictures = world[bob].sink.pictures(ada.index);
+        let back =
+            pictures.iter().find(|picture| picture.at > since + ms(30)).map(|picture| picture.at - since);
+        println!("seed {seed}: {lost} lost, {asked} keyframes asked for, a picture after {back:?}");
+        assert!(lost > 120, "{lost}");
+        assert!(asked <= 2, "{asked} keyframes");
+        assert!(back.is_some_and(|back| back <= ms(400)), "{back:?}");
+    }
 }
 
 #[test]
