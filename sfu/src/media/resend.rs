@@ -12,7 +12,9 @@ const SELDOM: u32 = 8;
 /// What is seldom shows in so many packets; then the older ones count half.
 const JUDGED: u32 = 256;
 
-/// Packets whose resends are remembered, per slot: a second at 1000 packets a second.
+/// Packets whose resends are remembered, per slot: a second at 1000 packets a second. Fewer will not do: of two that meet
+/// in one place each makes us forget the other, and clients that never give up a packet (`rtc` 0.21) then use up the
+/// budget with a few dozen.
 const REMEMBERED: usize = 1024;
 
 /// What becomes of a request.
@@ -25,20 +27,25 @@ pub enum Verdict {
 }
 
 /// The packets lately resent on one slot, by sequence number modulo the number remembered: a request costs
-/// the same whatever came before it.
+/// the same whatever came before it. Nothing is kept until the first request.
 #[derive(Debug, Default)]
 pub struct Resends {
-    recent: Vec<Option<Resent>>,
+    recent: Vec<Resent>,
+    /// What times are counted from.
+    epoch: Option<Instant>,
     /// Packets asked for lately, and those among them that were asked for beyond the rule.
     asked: u32,
     beyond: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Twelve bytes, for there are many.
+#[derive(Clone, Copy, Debug, Default)]
 struct Resent {
-    seq: u64,
-    /// When the next request can no longer have crossed with the repair.
-    answered_until: Instant,
+    /// The low bits: what is remembered is far younger than four billion packets.
+    seq: u32,
+    /// When the next request can no longer have crossed with the repair: milliseconds, which wrap after 49 days.
+    answered_until: u32,
+    /// Zero: nothing is remembered here.
     times: u8,
     /// It was asked for beyond the rule.
     beyond: bool,
@@ -48,43 +55,51 @@ impl Resends {
     /// Judges a request for packet `seq`. `Resend` counts as having resent it.
     pub fn judge(&mut self, now: Instant, seq: u64, rtt: Duration) -> Verdict {
         if self.recent.is_empty() {
-            self.recent.resize(REMEMBERED, None);
+            self.recent.resize(REMEMBERED, Resent::default());
         }
-        let place = &mut self.recent[seq as usize % REMEMBERED];
-        let times = match place {
-            Some(resent) if resent.seq == seq => {
-                if resent.times == MOST_RESENDS || now < resent.answered_until {
-                    return Verdict::Duplicate;
-                }
-                if resent.times == MAX_RESENDS {
-                    self.beyond += u32::from(!std::mem::replace(&mut resent.beyond, true));
-                }
-                if resent.beyond && self.beyond * SELDOM > self.asked {
-                    return Verdict::Duplicate;
-                }
-                resent.times + 1
+        let now = self.millis(now);
+        let seq = seq as u32;
+        let resent = &mut self.recent[seq as usize % REMEMBERED];
+        if resent.times > 0 && resent.seq == seq {
+            if resent.times == MOST_RESENDS || is_before(now, resent.answered_until) {
+                return Verdict::Duplicate;
             }
-            _ => {
-                self.asked += 1;
-                if self.asked >= JUDGED {
-                    (self.asked, self.beyond) = (self.asked / 2, self.beyond / 2);
-                }
-                1
+            if resent.times == MAX_RESENDS {
+                self.beyond += u32::from(!std::mem::replace(&mut resent.beyond, true));
             }
-        };
-        let beyond = times > MAX_RESENDS;
-        *place = Some(Resent { seq, answered_until: now + rtt, times, beyond });
+            if resent.beyond && self.beyond * SELDOM > self.asked {
+                return Verdict::Duplicate;
+            }
+        } else {
+            self.asked += 1;
+            if self.asked >= JUDGED {
+                (self.asked, self.beyond) = (self.asked / 2, self.beyond / 2);
+            }
+            *resent = Resent { seq, ..Resent::default() };
+        }
+        resent.times += 1;
+        resent.answered_until = now.wrapping_add(rtt.as_millis() as u32);
         Verdict::Resend
     }
 
     /// The repair of packet `seq` is known to be lost: whatever asks for it next is not answered yet.
     pub fn on_lost(&mut self, now: Instant, seq: u64) {
-        if let Some(Some(resent)) = self.recent.get_mut(seq as usize % REMEMBERED)
-            && resent.seq == seq
+        let now = self.millis(now);
+        if let Some(resent) = self.recent.get_mut(seq as usize % REMEMBERED)
+            && resent.seq == seq as u32
+            && is_before(now, resent.answered_until)
         {
-            resent.answered_until = resent.answered_until.min(now);
+            resent.answered_until = now;
         }
     }
+
+    fn millis(&mut self, now: Instant) -> u32 {
+        now.saturating_duration_since(*self.epoch.get_or_insert(now)).as_millis() as u32
+    }
+}
+
+fn is_before(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b) > u32::MAX / 2
 }
 
 #[cfg(test)]
