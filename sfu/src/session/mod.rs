@@ -306,6 +306,7 @@ impl Session {
         } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
             self.hear_report_blocks(now, &report.reports);
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
+            self.reception.on_request(packet.raw_size());
             self.hear_nack(nack, heard, allowance);
         } else if let Some(remb) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
             self.reception.on_estimate(now, remb.bitrate);

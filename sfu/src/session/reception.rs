@@ -19,6 +19,11 @@ const LEAST_REPAIRS: Bitrate = Bitrate::kbps(100);
 /// Losses come in bursts: the repairs of a lost frame must fit. In bytes.
 const REPAIR_BURST: u64 = 32 * 1024;
 
+/// More requests for lost packets in a second are a flood: libwebrtc makes one for each gap, and fifty beside.
+const FLOOD: u32 = 200;
+/// Then repairs may weigh so many times what asks for them, or it would pay to ask.
+const FLOOD_GAIN: u64 = 2;
+
 /// A client that has sent transport-wide feedback within this time goes on doing so.
 const FEEDBACK_LASTS: Duration = Duration::from_secs(2);
 
@@ -35,6 +40,8 @@ pub struct Reception {
     /// What goes out for the first time, and the share of it that repairs may have.
     egress: RateMeter,
     repairs: TokenBucket,
+    /// This second's requests for lost packets, and their bytes.
+    requests: (u32, u64),
     /// The last transport-wide feedback.
     feedback_at: Option<Instant>,
     /// Without it: the worst loss of a video stream that this second's reports told, in 256ths.
@@ -50,6 +57,7 @@ impl Reception {
             rtt: RoundTrip::new(),
             egress: RateMeter::default(),
             repairs: TokenBucket::new(LEAST_REPAIRS, REPAIR_BURST),
+            requests: (0, 0),
             feedback_at: None,
             reported_lost: None,
         }
@@ -119,6 +127,12 @@ impl Reception {
         }
     }
 
+    /// The peer asks for lost packets again.
+    pub fn on_request(&mut self, bytes: usize) {
+        self.requests.0 = self.requests.0.saturating_add(1);
+        self.requests.1 += bytes as u64;
+    }
+
     /// Reports about what we send; `is_video` knows our streams.
     pub fn on_report_blocks(
         &mut self,
@@ -152,7 +166,11 @@ impl Reception {
             let worst = u64::from(worst);
             self.throttle.on_feedback(now, 256, worst, rate / 8 * (256 - worst) / 256, Duration::ZERO);
         }
-        self.repairs.set_rate(Bitrate::bps(rate * REPAIR_PERCENT / 100).max(LEAST_REPAIRS));
+        let share = Bitrate::bps(rate * REPAIR_PERCENT / 100).max(LEAST_REPAIRS);
+        self.repairs.set_rate(match std::mem::take(&mut self.requests) {
+            (count, bytes) if count > FLOOD => share.min(Bitrate::bps(bytes * 8 * FLOOD_GAIN)),
+            _ => share,
+        });
     }
 
     /// The client tells the fate of every packet, so that its reports and estimates need not be heeded.
