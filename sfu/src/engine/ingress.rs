@@ -95,6 +95,7 @@ impl Engine {
                 if first {
                     self.counters.ice_session(IceOutcome::Connected, Relay::None);
                     self.counters.join_stage(Stage::Ice, since_join);
+                    self.expect(now, key, Duration::ZERO);
                     self.reschedule(key);
                 }
                 if moved {
@@ -107,8 +108,10 @@ impl Engine {
     }
 
     fn handle_dtls(&mut self, now: Instant, key: PeerKey, datagram: &[u8]) {
-        if !std::mem::replace(&mut self.sessions[key].expected, true) {
-            self.expect(now, key);
+        // Keyframes have been asked for at the first check, three round trips before it connects; where they would be too
+        // old by then, they are asked for again.
+        if let Some(rest) = self.sessions[key].on_handshake(now) {
+            self.expect(now, key, rest);
         }
         if let Err(reason) = self.sessions[key].handle_dtls(now, datagram) {
             self.counters.dropped_in(DropKind::Other, reason);
@@ -169,7 +172,7 @@ impl Engine {
             return self.counters.dropped_in(kind, reason);
         }
         let mut wanted = false;
-        let mut missing = Vec::new();
+        let (mut missing, mut lost) = (Vec::new(), Vec::new());
         for message in heard {
             match message {
                 Heard::KeyframeWanted { slot } => {
@@ -177,10 +180,12 @@ impl Engine {
                     wanted = true;
                 }
                 Heard::Missing(packet) => missing.push(packet),
+                Heard::Lost(packet) => lost.push(packet),
                 Heard::SenderReport { ssrc } => self.note_report(key, ssrc),
             }
         }
-        wanted |= self.repair(now, key, &missing);
+        wanted |= self.repair(now, key, &missing, false);
+        wanted |= self.repair(now, key, &lost, true);
         if wanted {
             let room = self.sessions[key].room;
             self.poll_keyframes(now, room);

@@ -22,14 +22,15 @@ enum Fate {
 }
 
 impl Engine {
-    /// A subscriber misses packets, those of one slot together. Returns whether a keyframe is wanted.
-    pub(super) fn repair(&mut self, now: Instant, key: PeerKey, missing: &[Missing]) -> bool {
+    /// A subscriber misses packets, those of one slot together. Returns whether a keyframe is wanted. `told`: it did not
+    /// ask, or in vain, but feedback tells. What it tells can make a repair quicker, but is no reason for a keyframe.
+    pub(super) fn repair(&mut self, now: Instant, key: PeerKey, missing: &[Missing], told: bool) -> bool {
         let mut wanted = false;
         for missing in missing.chunk_by(|a, b| (a.slot, a.feed) == (b.slot, b.feed)) {
             let fates = self.fates(now, key, missing);
             let count = |wanted: &[Fate]| fates.iter().filter(|fate| wanted.contains(fate)).count();
             let too_many = |count: usize| count > MAX_GAP as usize;
-            if fates.contains(&Fate::Gone) || too_many(count(&[Fate::Kept])) {
+            if !told && (fates.contains(&Fate::Gone) || too_many(count(&[Fate::Kept]))) {
                 self.note_keyframe_wanted(key, missing[0].slot.into());
                 wanted = true;
             }
@@ -40,7 +41,7 @@ impl Engine {
             let kept = missing.iter().zip(&fates);
             let kept = kept.filter(|(_, fate)| matches!(fate, Fate::Kept | Fate::Spare));
             let session = &mut self.sessions[key];
-            kept.for_each(|(missing, _)| session.repair(now, missing));
+            kept.for_each(|(missing, _)| session.repair(now, missing, told));
         }
         wanted
     }

@@ -21,6 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use rtcp::extended_report::ExtendedReport;
+use rtcp::extended_report::dlrr::DLRRReportBlock;
 use rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
@@ -44,8 +46,9 @@ use dtls::{Dtls, DtlsEvent};
 use feedback::{Feedback, Rtcp};
 use ice::IceLite;
 use negotiate::Negotiation;
-use reception::Reception;
+use reception::{Lost, Reception};
 use repairs::Missing;
+use sent::First;
 use slot::{Piece, Slot};
 use srtp::{Inbound, KeyMaterial, Outbound};
 use uplinks::{Outcome, Uplink, Uplinks};
@@ -65,6 +68,9 @@ const MAX_NUMBERS_ASKED: usize = 300;
 
 /// Waiting packets beyond which no more repairs are queued.
 const MAX_REPAIRS_QUEUED: usize = 256;
+
+/// A ClientHello, that with the cookie and the last flight, in a browser's two datagrams each.
+const MAX_HANDSHAKE_DATAGRAMS: u8 = 6;
 
 /// Bytes of RTCP per datagram, before sealing: with headers it stays below every usual MTU.
 const MAX_COMPOUND: usize = 1_150;
@@ -114,8 +120,10 @@ struct Secure {
 pub enum Heard {
     /// A subscriber cannot decode without a keyframe.
     KeyframeWanted { slot: usize },
-    /// A subscriber misses a packet.
+    /// A subscriber asks for a packet that it misses.
     Missing(Missing),
+    /// Its feedback says that a packet is lost, and so is the repair, or the request.
+    Lost(Missing),
     /// A publisher's clock mapping is new.
     SenderReport { ssrc: Ssrc },
 }
@@ -143,8 +151,8 @@ pub struct Session {
     pub checked_at: Option<Instant>,
     pub secured_at: Option<Instant>,
     pub flowing: bool,
-    /// Its handshake has begun, and keyframes have been asked for on its behalf.
-    pub expected: bool,
+    /// When its handshake began, and the datagrams of it that told when it will end.
+    handshake: (Option<Instant>, u8),
     /// The next offer shall restart ICE.
     pub restart_wanted: bool,
     /// Told the host that no check has arrived.
@@ -196,7 +204,7 @@ impl Session {
             checked_at: None,
             secured_at: None,
             flowing: false,
-            expected: false,
+            handshake: (None, 0),
             restart_wanted: false,
             warned_unreachable: false,
             dirty: false,
@@ -264,6 +272,17 @@ impl Session {
         outcome
     }
 
+    /// A datagram of the handshake came: how long it still takes at least. `None`: that has been said often enough.
+    pub fn on_handshake(&mut self, now: Instant) -> Option<Duration> {
+        let (began, datagrams) = &mut self.handshake;
+        if self.secure.is_some() || *datagrams == MAX_HANDSHAKE_DATAGRAMS {
+            return None;
+        }
+        *datagrams += 1;
+        // With the cookie it comes again after one round trip, and one is left.
+        Some(now.saturating_duration_since(*began.get_or_insert(now)))
+    }
+
     /// Opens one SRTCP compound, walks it through the chain and acts on what concerns this connection.
     pub fn handle_rtcp(
         &mut self,
@@ -308,6 +327,8 @@ impl Session {
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
             self.reception.on_request(packet.raw_size());
             self.hear_nack(nack, heard, allowance);
+        } else if let Some(report) = any.downcast_ref::<ExtendedReport>() {
+            self.reception.on_reference(now, report);
         } else if let Some(remb) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
             self.reception.on_estimate(now, remb.bitrate);
         } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
@@ -317,11 +338,17 @@ impl Session {
 
     fn hear_feedback(&mut self, now: Instant, feedback: &TransportLayerCc, heard: &mut Vec<Heard>) {
         let Session { reception, slots, .. } = self;
-        reception.on_feedback(now, feedback, |missing| {
-            let slot = slots.get_mut(usize::from(missing.slot));
-            if let Some(slot) = slot.filter(|slot| slot.live && slot.takes_repairs()) {
-                slot.on_repair_lost(now, missing.number);
-                heard.push(Heard::Missing(missing));
+        reception.on_feedback(now, feedback, |lost| {
+            let (Lost::First(First { slot: index, .. }) | Lost::Repair(Missing { slot: index, .. })) = lost;
+            let slot = slots.get_mut(usize::from(index));
+            let Some(slot) = slot.filter(|slot| slot.live && slot.takes_repairs()) else { return };
+            match lost {
+                // It has been asked for, or the request is lost, too.
+                Lost::First(First { seq, .. }) => heard.extend(slot.missing(index, seq).map(Heard::Lost)),
+                Lost::Repair(missing) => {
+                    slot.on_repair_lost(now, missing.number);
+                    heard.push(Heard::Lost(missing));
+                }
             }
         });
     }
@@ -342,19 +369,19 @@ impl Session {
         }
         for seq in nack.nacks.iter().flat_map(|pair| pair.packet_list()).take(*allowance) {
             *allowance -= 1;
-            if let Some((number, (feed, seq))) = slot.packet_behind(seq) {
-                heard.push(Heard::Missing(Missing { slot: index as u16, number, feed, seq }));
-            }
+            heard.extend(slot.missing(index as u16, seq).map(Heard::Missing));
         }
     }
 
-    /// Queues a packet that the subscriber misses, if it may be sent again now.
-    pub fn repair(&mut self, now: Instant, missing: &Missing) {
-        let rtt = self.reception.rtt();
+    /// Queues a packet that the subscriber misses, if it may be sent again now. `told`: by feedback.
+    pub fn repair(&mut self, now: Instant, missing: &Missing, told: bool) {
+        let (rtt, copies) = (self.reception.rtt(), self.reception.copies(now, told));
         let slot = &mut self.slots[usize::from(missing.slot)];
-        if self.queue.len() < MAX_REPAIRS_QUEUED && slot.may_repair(now, missing.number, rtt) {
+        if self.queue.len() < MAX_REPAIRS_QUEUED {
+            let copies = slot.repairs(now, missing.number, rtt, copies);
             let queued = Queued::new(missing.slot, missing.feed, missing.seq, Purpose::Repair);
-            self.queue.push_back(Queued { passes: slot.passes, ..queued });
+            let queued = Queued { passes: slot.passes, ..queued };
+            self.queue.extend(std::iter::repeat_n(queued, copies.into()));
         }
     }
 
@@ -401,7 +428,9 @@ impl Session {
                 }));
             }
             self.note_sender_reports(now, &sender_reports);
+            let answers = self.answer_references(now, &sender_reports);
             packets.extend(sender_reports);
+            packets.extend(answers);
         }
         if let Some(bitrate) = self.cap.poll(now) {
             let ssrcs = self.uplinks.remb_ssrcs();
@@ -517,6 +546,7 @@ impl Session {
                 }
                 let written = slot.write(now, piece, number, out).ok_or(DropReason::Expired)?;
                 slot.passes = queued.passes;
+                slot.on_first(now, written.number, || self.reception.rtt());
                 (written, slot.stream(|ssrc| secure.outbound.open_stream(ssrc)))
             }
             Purpose::Skip => return Err(DropReason::Expired),
@@ -537,10 +567,13 @@ impl Session {
             self.reception.on_first(now, sealed);
         }
         if slot.numbers_transport() {
-            let transport = self.reception.on_numbered(now, sealed);
-            if queued.purpose == Purpose::Repair {
-                let Queued { slot, feed, seq, .. } = *queued;
-                self.reception.on_repair(transport, Missing { slot, number: written.number, feed, seq });
+            let Queued { slot, feed, seq, purpose, .. } = *queued;
+            let number = written.number;
+            match purpose {
+                Purpose::Repair => {
+                    self.reception.on_numbered_repair(now, sealed, Missing { slot, number, feed, seq });
+                }
+                _ => self.reception.on_numbered(now, sealed, First { slot, seq: number as u16 }),
             }
         }
         Ok(sealed)
@@ -553,9 +586,23 @@ impl Session {
 
     /// Sender reports have left: reports about them will tell the round trip.
     fn note_sender_reports(&mut self, now: Instant, packets: &[Rtcp]) {
-        for report in packets.iter().filter_map(|packet| packet.as_any().downcast_ref::<SenderReport>()) {
+        for report in reported(packets) {
             self.reception.on_sender_report(now, report.ntp_time);
         }
+    }
+
+    /// Tells a peer that sends nothing how long the way is. It keeps that by who tells it (libwebrtc `RTCPReceiver`): each
+    /// of our streams does.
+    fn answer_references(&mut self, now: Instant, sender_reports: &[Rtcp]) -> Vec<Rtcp> {
+        let answers = self.reception.poll_answers(now);
+        if answers.is_empty() {
+            return Vec::new();
+        }
+        let answer = |report: &SenderReport| -> Rtcp {
+            let block = DLRRReportBlock { reports: answers.clone() };
+            Box::new(ExtendedReport { sender_ssrc: report.ssrc, reports: vec![Box::new(block)] })
+        };
+        reported(sender_reports).map(answer).collect()
     }
 
     /// Puts a datagram that could not be sent back in front.
@@ -657,6 +704,10 @@ impl Session {
     pub fn bind_received(&mut self, ssrc: Ssrc, kind: MediaKind) {
         self.feedback.bind_received(ssrc, kind);
     }
+}
+
+fn reported(packets: &[Rtcp]) -> impl Iterator<Item = &SenderReport> {
+    packets.iter().filter_map(|packet| packet.as_any().downcast_ref())
 }
 
 fn seal_rtcp(
