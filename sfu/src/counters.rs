@@ -17,7 +17,7 @@ pub(crate) use cells::cells;
 pub use hist::{FORWARD_LATENCY, Hist, JOIN, KEYFRAME_LATENCY, LOOP_LAG, nanos};
 pub use labels::{
     Direction, DropKind, DtlsOutcome, DtlsResult, EndReason, IceOutcome, IceResult, IoOp, JoinOutcome,
-    JoinResult, Label, PanicScope, Queue, Relay, RequestOutcome, SrtpProfile, Stage, Transmission, can_occur,
+    JoinResult, Label, PanicScope, Queue, Relay, RepairOutcome, RequestOutcome, SrtpProfile, Stage, Transmission, can_occur,
 };
 
 /// A cell per media kind.
@@ -49,6 +49,8 @@ cells! {
         pub firs: ByDirection,
         /// Subscribers' PLIs and FIRs by what became of them.
         pub keyframe_requests: [u64; RequestOutcome::ALL.len()],
+        /// Packets that subscribers' NACKs asked for by what became of them.
+        pub rtx_requests: ByKind<[u64; RepairOutcome::ALL.len()]>,
         /// Request sent upstream → first packet of the keyframe.
         pub keyframe_latency: Hist<{ KEYFRAME_LATENCY.len() }>,
         /// Ingress timestamp → egress system call.
@@ -171,10 +173,16 @@ impl Counters {
         self.firs[direction as usize] += messages;
     }
 
-    /// A subscriber's PLI or FIR has been decided on.
+    /// What became of `n` packets that a subscriber's NACK asked for.
     #[inline]
-    pub fn keyframe_request(&mut self, outcome: RequestOutcome) {
-        self.keyframe_requests[outcome as usize] += 1;
+    pub fn repair_request(&mut self, kind: MediaKind, outcome: RepairOutcome, n: u64) {
+        self.rtx_requests[kind as usize][outcome as usize] += n;
+    }
+
+    /// `n` PLIs or FIRs of a subscriber have been decided on.
+    #[inline]
+    pub fn keyframe_request(&mut self, outcome: RequestOutcome, n: u64) {
+        self.keyframe_requests[outcome as usize] += n;
     }
 
     /// A keyframe came, this long after we asked.
@@ -241,9 +249,32 @@ impl Counters {
         self.fanout[at].wrapping_sub(accounted) as i64
     }
 
-    /// What a worker that begins anew goes on counting from: its totals without its population.
+    /// Packets that subscribers asked for and of which nobody has said what became of them. 0 when no repair waits:
+    /// `nacked_packets{in} = Σ rtx_requests`.
+    pub fn unanswered_packets(&self, kind: MediaKind) -> i64 {
+        let asked = self.nacked_packets[Direction::In as usize][kind as usize];
+        asked.wrapping_sub(self.rtx_requests[kind as usize].iter().sum()) as i64
+    }
+
+    /// Keyframe requests of which nobody has said what became of them. 0, always:
+    /// `plis{in} + firs{in} = Σ keyframe_requests`.
+    pub fn unanswered_requests(&self) -> i64 {
+        let asked = self.plis[Direction::In as usize] + self.firs[Direction::In as usize];
+        asked.wrapping_sub(self.keyframe_requests.iter().sum()) as i64
+    }
+
+    /// What a worker that begins anew goes on counting from: its totals without its population. What was under way
+    /// has come to nothing, and is booked so.
     pub fn carried_over(mut self) -> Counters {
-        self.gauges = Gauges::default();
+        let gauges = std::mem::take(&mut self.gauges);
+        for kind in [MediaKind::Audio, MediaKind::Video] {
+            self.dropped_out(kind.into(), DropReason::Expired, gauges.queued[kind as usize]);
+            let open = self.unanswered_packets(kind).max(0) as u64;
+            self.repair_request(kind, RepairOutcome::MissExpired, open);
+        }
+        let open = self.unanswered_requests().max(0) as u64;
+        self.keyframe_request(RequestOutcome::Suppressed, open);
+        self.sessions_ended[EndReason::Error as usize] += gauges.active_handles;
         self
     }
 
@@ -317,6 +348,24 @@ fn the_books_balance() {
     assert_eq!(counters.unaccounted(MediaKind::Audio), 1);
     counters.gauges.queued[MediaKind::Audio as usize] = 1;
     assert_eq!(counters.unaccounted(MediaKind::Audio), 0);
+}
+
+#[test]
+fn the_books_balance_for_a_worker_that_begins_anew() {
+    let mut counters = Counters::default();
+    counters.fanout(MediaKind::Video, 3);
+    counters.egress_run(MediaKind::Video, Transmission::First, 1, 1_000);
+    counters.gauges.queued = [0, 2];
+    counters.gauges.active_handles = 2;
+    counters.nacks(Direction::In, MediaKind::Video, 1, 4);
+    counters.repair_request(MediaKind::Video, RepairOutcome::Hit, 1);
+    counters.plis(Direction::In, 1);
+    let counters = counters.carried_over();
+    assert_eq!(counters.gauges, Gauges::default());
+    assert_eq!(counters.unaccounted(MediaKind::Video), 0);
+    assert_eq!(counters.unanswered_packets(MediaKind::Video), 0);
+    assert_eq!(counters.unanswered_requests(), 0);
+    assert_eq!(counters.sessions_ended[EndReason::Error as usize], 2);
 }
 
 #[test]

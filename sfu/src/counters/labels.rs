@@ -79,12 +79,28 @@ labels! {
 
     /// What became of a subscriber's PLI or FIR.
     pub enum RequestOutcome {
-        /// Sent on to the publisher.
+        /// The publisher is asked, at once.
         Forwarded = "forwarded",
-        /// A request for the same stream was already on its way.
+        /// Others wait for the same keyframe already.
         Merged = "merged",
-        /// Over the rate the publisher is protected by.
+        /// The publisher is not asked for it now: it was asked a moment ago, or sends nothing that could be asked for.
         Suppressed = "suppressed",
+    }
+
+    /// What became of a packet that a subscriber's NACK asked for.
+    pub enum RepairOutcome {
+        /// It was sent again.
+        Hit = "hit",
+        /// It can be had no more, or is of no use any more: the ring has moved on, or a keyframe has begun since.
+        MissExpired = "miss_expired",
+        /// The publisher's leg lost it. Our own NACK is out, and what comes of it goes to everybody.
+        MissUpstream = "miss_upstream",
+        /// It was never sent, or not on a stream that is repaired.
+        MissUnknown = "miss_unknown",
+        /// It was sent again a moment ago, or often enough.
+        Duplicate = "duplicate",
+        /// More is asked for than repairs may take.
+        OverBudget = "over_budget",
     }
 
     /// How a join ended.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::{Engine, Serving};
-use crate::counters::{Counters, Stage, Transmission};
+use crate::counters::{Counters, RepairOutcome, Stage, Transmission};
 use crate::drop::DropReason;
 use crate::ids::{MediaKind, PeerKey};
 use crate::path::Path;
@@ -231,6 +231,9 @@ impl Engine {
                 counters.join_stage(Stage::FirstPacket, since_keys);
                 counters.join_stage(Stage::Total, since_join);
             }
+            if queued.asked {
+                counters.repair_request(kind, RepairOutcome::Hit, 1);
+            }
             let arrived = stored.meta.arrived;
             let flowing = slab.run.takes(len) || slab.send_run(now, path, outlet, counters);
             slab.run.push(at, len);
@@ -288,10 +291,14 @@ impl Slab {
 }
 
 /// Books a packet that could not be written. A repair that is not made was never owed, nor is what is left out.
-fn unsent(counters: &mut Counters, kind: MediaKind, queued: &Queued, reason: DropReason) {
+pub fn unsent(counters: &mut Counters, kind: MediaKind, queued: &Queued, reason: DropReason) {
     if queued.purpose == Purpose::First {
         counters.unqueued(kind, 1);
         counters.dropped_out(kind.into(), reason, 1);
+    } else if queued.asked {
+        let over_budget = reason == DropReason::QueueFull;
+        let outcome = if over_budget { RepairOutcome::OverBudget } else { RepairOutcome::MissExpired };
+        counters.repair_request(kind, outcome, 1);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::{Engine, Serving};
+use super::{Engine, PUBLISHER_RTT, Serving};
 use crate::counters::{
     DropKind, DtlsOutcome, IceOutcome, JoinOutcome, Relay, RequestOutcome, SrtpProfile, Stage,
 };
@@ -13,6 +13,7 @@ use crate::event::{CapCause, LeaveReason, PeerEvent};
 use crate::ids::{MediaKind, PeerKey, Ssrc, TrackKey};
 use crate::media::keyframe::Want;
 use crate::path::Path;
+use crate::router::Publication;
 use crate::router::selection::Verdict;
 use crate::session::dtls::{DtlsEvent, DtlsFailure};
 use crate::session::srtp::Profile;
@@ -169,18 +170,23 @@ impl Engine {
             return self.counters.dropped_in(kind, reason);
         }
         let mut wanted = false;
-        let mut missing = Vec::new();
+        let (mut missing, mut lost_again) = (Vec::new(), Vec::new());
         for message in heard {
             match message {
-                Heard::KeyframeWanted { slot } => {
-                    self.note_keyframe_wanted(key, slot);
+                Heard::KeyframeWanted { slots } => {
+                    // One FIR may ask for several streams: what became of it is the best that became of any.
+                    let outcomes = slots.into_iter().map(|slot| self.note_keyframe_wanted(now, key, slot));
+                    let outcome = outcomes.min_by_key(|outcome| *outcome as usize);
+                    self.counters.keyframe_request(outcome.unwrap_or(RequestOutcome::Suppressed), 1);
                     wanted = true;
                 }
                 Heard::Missing(packet) => missing.push(packet),
+                Heard::LostAgain(packet) => lost_again.push(packet),
                 Heard::SenderReport { ssrc } => self.note_report(key, ssrc),
             }
         }
-        wanted |= self.repair(now, key, &missing);
+        wanted |= self.repair(now, key, &missing, true);
+        wanted |= self.repair(now, key, &lost_again, false);
         if wanted {
             let room = self.sessions[key].room;
             self.poll_keyframes(now, room);
@@ -202,20 +208,27 @@ impl Engine {
     }
 
     /// A subscriber needs a keyframe on one of its slots: its publisher hears it once, whoever else asks.
-    pub(super) fn note_keyframe_wanted(&mut self, key: PeerKey, slot: usize) {
+    pub(super) fn note_keyframe_wanted(&mut self, now: Instant, key: PeerKey, slot: usize) -> RequestOutcome {
+        self.want_keyframe(now, key, slot).unwrap_or(RequestOutcome::Suppressed)
+    }
+
+    fn want_keyframe(&mut self, now: Instant, key: PeerKey, slot: usize) -> Option<RequestOutcome> {
         let session = &self.sessions[key];
-        let room = session.room;
-        let live = session.slots.get(slot).filter(|slot| slot.live);
-        let Some(source) = live.and_then(|slot| slot.source()) else { return };
-        let Some(track) = self.rooms[room].router.tracks.get_mut(source.track) else { return };
-        let Some(subscription) = track.subscription_mut(key, slot as u16) else { return };
-        let selection = &subscription.selection;
-        let layer = selection.current().unwrap_or(selection.target());
-        let Some(layer) = track.layers.get_mut(usize::from(layer)) else { return };
-        self.counters.keyframe_request(match layer.keyframes.want() {
-            Want::Fresh => RequestOutcome::Forwarded,
-            Want::Merged => RequestOutcome::Merged,
-        });
+        let source = session.slots.get(slot).filter(|slot| slot.live)?.source()?;
+        let track = self.rooms[session.room].router.tracks.get_mut(source.track)?;
+        let selection = &track.subscription_mut(key, slot as u16)?.selection;
+        let index = selection.current().unwrap_or(selection.target());
+        let keyframes = &mut track.layers.get_mut(usize::from(index))?.keyframes;
+        let Publication { publisher, mid, .. } = track.publication;
+        let fresh = keyframes.want() == Want::Fresh;
+        // As poll_keyframes will see it.
+        let is_due = keyframes.poll_timeout(now, PUBLISHER_RTT) == Some(now);
+        let is_sent = self.sessions.get(publisher)?.uplinks.active_ssrc(mid, index).is_some();
+        Some(match (fresh, is_due && is_sent) {
+            (false, _) => RequestOutcome::Merged,
+            (true, true) => RequestOutcome::Forwarded,
+            (true, false) => RequestOutcome::Suppressed,
+        })
     }
 
     fn handle_rtp(&mut self, now: Instant, arrived: Instant, key: PeerKey, datagram: &mut [u8]) {

@@ -5,10 +5,8 @@ use std::time::Instant;
 use super::Engine;
 use crate::config::LayerLimit;
 use crate::congestion::throttle::Change;
-use crate::counters::RequestOutcome;
 use crate::event::{LayerInfo, PeerEvent};
 use crate::ids::{MediaKind, PeerKey, RoomKey, TrackKey};
-use crate::media::keyframe::Want;
 use crate::router::allocate::{allocate, next_cost};
 use crate::session::Session;
 use crate::session::slot::Slot;
@@ -18,8 +16,7 @@ use crate::units::Bitrate;
 impl Engine {
     /// Looks a track's layers over, when that is due: everybody gets the best that is alive.
     pub(super) fn review(&mut self, now: Instant, room: RoomKey, key: TrackKey) {
-        let Engine { rooms, counters, .. } = self;
-        let Some(track) = rooms.get_mut(room).and_then(|room| room.router.tracks.get_mut(key)) else {
+        let Some(track) = self.rooms.get_mut(room).and_then(|room| room.router.tracks.get_mut(key)) else {
             return;
         };
         let mut wanted = 0_u8;
@@ -31,7 +28,7 @@ impl Engine {
             track.layers.iter_mut().enumerate().filter(|(index, _)| wanted >> index & 1 == 1)
         {
             debug_assert!(index < 8, "four layers at most are negotiated");
-            counters.keyframe_request(outcome(layer.keyframes.want()));
+            layer.keyframes.want();
         }
         self.poll_keyframes(now, room);
     }
@@ -104,7 +101,7 @@ impl Engine {
     /// A subscriber's handshake has begun: keyframes that are asked for now are there when it ends, two round trips
     /// later, and wait in the ring. Asked for sooner, at the answer, they would be too old for that by then.
     pub(super) fn expect(&mut self, now: Instant, key: PeerKey) {
-        let Engine { sessions, rooms, counters, .. } = self;
+        let Engine { sessions, rooms, .. } = self;
         let session = &sessions[key];
         let room = session.room;
         let router = &mut rooms[room].router;
@@ -114,7 +111,7 @@ impl Engine {
             let target = usize::from(track.foreseen(now, slot.limit));
             let Some(layer) = track.layers.get_mut(target) else { continue };
             if layer.head(now).is_none() {
-                counters.keyframe_request(outcome(layer.keyframes.want()));
+                layer.keyframes.want();
             }
         }
         self.poll_keyframes(now, room);
@@ -129,7 +126,7 @@ impl Engine {
         let Some(subscription) = track.subscription_mut(key, index as u16) else { return };
         let target = usize::from(subscription.selection.target());
         let Some(layer) = track.layers.get_mut(target) else { return };
-        self.counters.keyframe_request(outcome(layer.keyframes.want()));
+        layer.keyframes.want();
         self.poll_keyframes(now, room);
     }
 
@@ -197,13 +194,6 @@ impl Engine {
             let publisher = self.info(source.publisher);
             self.emit(key, PeerEvent::CodecMissing { mid, publisher, codec: source.codec.to_string() });
         }
-    }
-}
-
-fn outcome(want: Want) -> RequestOutcome {
-    match want {
-        Want::Fresh => RequestOutcome::Forwarded,
-        Want::Merged => RequestOutcome::Merged,
     }
 }
 

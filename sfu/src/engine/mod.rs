@@ -568,9 +568,8 @@ impl Engine {
         self.book.remove_peer(key);
         if let Some(mut session) = self.sessions.remove(key) {
             self.timers.schedule(Due::Peer(key), &mut session.scheduled, None);
-            for kind in session.queued_kinds() {
-                self.counters.unqueued(kind, 1);
-                self.counters.dropped_out(kind.into(), DropReason::Expired, 1);
+            for (queued, kind) in session.queued_kinds() {
+                flush::unsent(&mut self.counters, kind, queued, DropReason::Expired);
             }
         }
         self.counters.gauges.participants -= 1;

@@ -299,6 +299,15 @@ pub const CATALOGUE: &[Family] = &[
     },
     Family {
         group: FEEDBACK,
+        name: "rtx_requests_total",
+        unit: None,
+        labels: &[label::<RepairOutcome>("result"), KIND],
+        occurs: Occurs::Always,
+        read: Read::Counter(|s, at| s.engine.rtx_requests[at[1]][at[0]]),
+        help: "Packets that subscribers asked for again by what became of the request.",
+    },
+    Family {
+        group: FEEDBACK,
         name: "keyframe_latency_seconds",
         unit: Some("seconds"),
         labels: &[],

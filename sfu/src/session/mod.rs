@@ -7,6 +7,7 @@ pub mod cap;
 pub mod dtls;
 pub mod feedback;
 pub mod ice;
+pub mod ledger;
 pub mod negotiate;
 pub mod reception;
 pub mod repairs;
@@ -32,7 +33,7 @@ use rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers};
 
 use crate::config::Subscribe;
-use crate::counters::{Counters, DropKind};
+use crate::counters::{Counters, DropKind, RepairOutcome};
 use crate::drop::DropReason;
 use crate::ids::{Feed, MediaKind, Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey};
 use crate::interceptors::BoxedInterceptor;
@@ -43,6 +44,7 @@ use cap::PublishCap;
 use dtls::{Dtls, DtlsEvent};
 use feedback::{Feedback, Rtcp};
 use ice::IceLite;
+use ledger::Ledger;
 use negotiate::Negotiation;
 use reception::Reception;
 use repairs::Missing;
@@ -59,9 +61,6 @@ const MAX_SLOTS: usize = 1_024;
 
 /// Pairs in one NACK: a quarter of a datagram.
 const MAX_NACK_PAIRS: usize = 64;
-
-/// Sequence numbers of one compound that are looked at. A subscriber misses a few, or has lost the thread.
-const MAX_NUMBERS_ASKED: usize = 300;
 
 /// Waiting packets beyond which no more repairs are queued.
 const MAX_REPAIRS_QUEUED: usize = 256;
@@ -83,12 +82,14 @@ pub struct Queued {
     pub passes: (u8, u8),
     /// It begins what the subscriber gets of the feed: whatever was held back before it leaves no gap.
     pub starts: bool,
+    /// A repair that a NACK has asked for: what becomes of it is booked.
+    pub asked: bool,
 }
 
 impl Queued {
     /// Of a stream that passes whole.
     pub fn new(slot: u16, feed: Feed, seq: u64, purpose: Purpose) -> Queued {
-        Queued { slot, feed, seq, purpose, passes: (u8::MAX, u8::MAX), starts: false }
+        Queued { slot, feed, seq, purpose, passes: (u8::MAX, u8::MAX), starts: false, asked: false }
     }
 }
 
@@ -112,10 +113,12 @@ struct Secure {
 /// What a received compound asks of the engine.
 #[derive(Debug)]
 pub enum Heard {
-    /// A subscriber cannot decode without a keyframe.
-    KeyframeWanted { slot: usize },
-    /// A subscriber misses a packet.
+    /// A subscriber cannot decode these slots without a keyframe.
+    KeyframeWanted { slots: Vec<usize> },
+    /// A subscriber misses a packet, and asks for it.
     Missing(Missing),
+    /// A repair of it is lost, as transport-wide feedback tells.
+    LostAgain(Missing),
     /// A publisher's clock mapping is new.
     SenderReport { ssrc: Ssrc },
 }
@@ -279,23 +282,26 @@ impl Session {
         // A feedback message may name at most the packets we have outstanding.
         crate::wire::rtcp::gate(&plain, self.reception.outstanding())?;
         let packets = self.feedback.read(now, plain.freeze()).ok_or(DropReason::Malformed)?;
-        let mut allowance = MAX_NUMBERS_ASKED;
+        let mut ledger = self.feedback.open_ledger();
         for packet in &packets {
-            self.hear(now, packet, heard, &mut allowance);
+            self.hear(now, packet, heard, &mut ledger);
         }
+        ledger.close(counters);
         self.feedback.fold_into(counters);
         Ok(())
     }
 
-    fn hear(&mut self, now: Instant, packet: &Rtcp, heard: &mut Vec<Heard>, allowance: &mut usize) {
+    fn hear(&mut self, now: Instant, packet: &Rtcp, heard: &mut Vec<Heard>, ledger: &mut Ledger) {
         let any = packet.as_any();
         if let Some(pli) = any.downcast_ref::<PictureLossIndication>() {
-            self.hear_keyframe_request(pli.media_ssrc, heard);
+            heard.push(Heard::KeyframeWanted { slots: self.slot_to_refresh(pli.media_ssrc).into_iter().collect() });
+            ledger.take_keyframe_request();
         } else if let Some(fir) = any.downcast_ref::<FullIntraRequest>() {
             // One compound carries at most a few entries worth acting on; merging makes repeats free.
-            for entry in fir.fir.iter().take(self.slots.len()) {
-                self.hear_keyframe_request(entry.ssrc, heard);
-            }
+            let entries = fir.fir.iter().take(self.slots.len());
+            let slots = entries.filter_map(|entry| self.slot_to_refresh(entry.ssrc)).collect();
+            heard.push(Heard::KeyframeWanted { slots });
+            ledger.take_keyframe_request();
         } else if let Some(report) = any.downcast_ref::<SenderReport>() {
             self.hear_report_blocks(now, &report.reports);
             let ssrc = Ssrc(report.ssrc);
@@ -307,7 +313,7 @@ impl Session {
             self.hear_report_blocks(now, &report.reports);
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
             self.reception.on_request(packet.raw_size());
-            self.hear_nack(nack, heard, allowance);
+            self.hear_nack(nack, heard, ledger);
         } else if let Some(remb) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
             self.reception.on_estimate(now, remb.bitrate);
         } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
@@ -321,7 +327,7 @@ impl Session {
             let slot = slots.get_mut(usize::from(missing.slot));
             if let Some(slot) = slot.filter(|slot| slot.live && slot.takes_repairs()) {
                 slot.on_repair_lost(now, missing.number);
-                heard.push(Heard::Missing(missing));
+                heard.push(Heard::LostAgain(missing));
             }
         });
     }
@@ -334,37 +340,45 @@ impl Session {
     }
 
     /// Finds out which packets a request is about.
-    fn hear_nack(&mut self, nack: &TransportLayerNack, heard: &mut Vec<Heard>, allowance: &mut usize) {
-        let Some(index) = self.slots.iter().position(|slot| slot.ssrc.0 == nack.media_ssrc) else { return };
-        let slot = &self.slots[index];
-        if !(slot.live && slot.takes_repairs()) {
-            return;
-        }
-        for seq in nack.nacks.iter().flat_map(|pair| pair.packet_list()).take(*allowance) {
-            *allowance -= 1;
-            if let Some((number, (feed, seq))) = slot.packet_behind(seq) {
+    fn hear_nack(&mut self, nack: &TransportLayerNack, heard: &mut Vec<Heard>, ledger: &mut Ledger) {
+        let index = self.slots.iter().position(|slot| slot.ssrc.0 == nack.media_ssrc);
+        let slot = index.map(|index| &self.slots[index]);
+        let kind = slot.map_or(MediaKind::Video, |slot| slot.kind);
+        let repaired = slot.filter(|slot| slot.live && slot.takes_repairs());
+        for seq in nack.nacks.iter().flat_map(|pair| pair.packet_list()) {
+            let Some((index, slot)) = index.zip(repaired) else {
+                ledger.settle(kind, RepairOutcome::MissUnknown);
+                continue;
+            };
+            if !ledger.may_look_up() {
+                ledger.settle(kind, RepairOutcome::OverBudget);
+            } else if let Some((number, (feed, seq))) = slot.packet_behind(seq) {
                 heard.push(Heard::Missing(Missing { slot: index as u16, number, feed, seq }));
+                ledger.leave_open(kind);
+            } else {
+                ledger.settle(kind, RepairOutcome::MissUnknown);
             }
         }
     }
 
-    /// Queues a packet that the subscriber misses, if it may be sent again now.
-    pub fn repair(&mut self, now: Instant, missing: &Missing) {
+    /// Queues a packet that the subscriber misses, if it may be sent again now; if not, the outcome. `asked`: by NACK.
+    pub fn repair(&mut self, now: Instant, missing: &Missing, asked: bool) -> Option<RepairOutcome> {
         let rtt = self.reception.rtt();
         let slot = &mut self.slots[usize::from(missing.slot)];
-        if self.queue.len() < MAX_REPAIRS_QUEUED && slot.may_repair(now, missing.number, rtt) {
-            let queued = Queued::new(missing.slot, missing.feed, missing.seq, Purpose::Repair);
-            self.queue.push_back(Queued { passes: slot.passes, ..queued });
+        if self.queue.len() >= MAX_REPAIRS_QUEUED {
+            return Some(RepairOutcome::OverBudget);
         }
+        if !slot.may_repair(now, missing.number, rtt) {
+            return Some(RepairOutcome::Duplicate);
+        }
+        let queued = Queued::new(missing.slot, missing.feed, missing.seq, Purpose::Repair);
+        self.queue.push_back(Queued { passes: slot.passes, asked, ..queued });
+        None
     }
 
     /// A subscriber may only speak about what we send it.
-    fn hear_keyframe_request(&mut self, media_ssrc: u32, heard: &mut Vec<Heard>) {
-        if let Some(slot) =
-            self.slots.iter().position(|slot| slot.ssrc.0 == media_ssrc && slot.kind == MediaKind::Video)
-        {
-            heard.push(Heard::KeyframeWanted { slot });
-        }
+    fn slot_to_refresh(&self, media_ssrc: u32) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.ssrc.0 == media_ssrc && slot.kind == MediaKind::Video)
     }
 
     // ---- RTCP out ----------------------------------------------------------------------------------
@@ -493,10 +507,10 @@ impl Session {
         self.secure.as_ref().map_or(0, |secure| secure.outbound.overhead())
     }
 
-    /// The kinds of what waits in the queue for its first transmission.
-    pub fn queued_kinds(&self) -> impl Iterator<Item = MediaKind> {
-        let first = self.queue.iter().filter(|queued| queued.purpose == Purpose::First);
-        first.filter_map(|queued| Some(self.slots.get(usize::from(queued.slot))?.kind))
+    /// What waits in the queue, with its kind.
+    pub fn queued_kinds(&self) -> impl Iterator<Item = (&Queued, MediaKind)> {
+        let kind = |queued: &Queued| self.slots.get(usize::from(queued.slot)).map(|slot| slot.kind);
+        self.queue.iter().filter_map(move |queued| Some((queued, kind(queued)?)))
     }
 
     /// Rewrites and seals one stored packet into `out`. The sealed length, or why it cannot go.

@@ -207,7 +207,9 @@ impl Worker {
     /// The engine itself is not to be trusted any more: begin anew, and tell everybody who was on it.
     fn restart(&mut self) {
         tracing::error!(worker = self.config.worker, "a media worker failed and restarts without its peers");
-        let spare = Engine::new(self.config.clone());
+        let mut spare = Engine::new(self.config.clone());
+        // Whatever becomes of the rest, no counter falls.
+        spare.counters = self.engine.counters.clone().carried_over();
         let failed = std::mem::replace(&mut self.engine, spare);
         match catch_unwind(AssertUnwindSafe(|| failed.begin_anew())) {
             Ok(engine) => self.engine = engine,

@@ -582,7 +582,10 @@ impl World {
         for kind in [MediaKind::Audio, MediaKind::Video] {
             let owed = self.counters().unaccounted(kind);
             assert_eq!(owed, 0, "{kind} copies unaccounted for: {:?}", self.counters());
+            let open = self.counters().unanswered_packets(kind);
+            assert_eq!(open, 0, "{kind} packets asked for, and nobody says what became of them");
         }
+        assert_eq!(self.counters().unanswered_requests(), 0, "keyframe requests that nobody has decided on");
     }
 }
 
