@@ -14,10 +14,14 @@ use crate::ids::MediaKind;
 
 pub use cells::Cells;
 pub(crate) use cells::cells;
-pub use hist::{FORWARD_LATENCY, Hist, JOIN, KEYFRAME_LATENCY, LOOP_LAG, nanos};
+pub use hist::{
+    FORWARD_LATENCY, Hist, JITTER, JOIN, KEYFRAME_LATENCY, LOOP_LAG, LOSS, MEDIA_LATENCY, RTT, nanos,
+};
 pub use labels::{
-    Direction, DropKind, DtlsOutcome, DtlsResult, EndReason, IceOutcome, IceResult, IoOp, JoinOutcome,
-    JoinResult, Label, PanicScope, Queue, Relay, RepairOutcome, RequestOutcome, SrtpProfile, Stage, Transmission, can_occur,
+    Admission, AdmissionDecision, AdmissionScope, Axis, Direction, DropKind, DtlsOutcome, DtlsResult,
+    EndReason, IceOutcome, IceResult, IoOp, JoinOutcome, JoinResult, Label, Leg, LossThreshold, PanicScope,
+    PathKind, Pressure, Queue, Relay, RepairOutcome, RequestOutcome, RoomSize, SrtpProfile, Stage, Step,
+    SwitchCause, TrafficKind, Transmission, Transport, can_occur,
 };
 
 /// A cell per media kind.
@@ -55,12 +59,34 @@ cells! {
         pub keyframe_latency: Hist<{ KEYFRAME_LATENCY.len() }>,
         /// Ingress timestamp → egress system call.
         pub forward_latency: ByKind<Hist<{ FORWARD_LATENCY.len() }>>,
+        /// Received repairs that filled a gap.
+        pub useful_repairs: ByKind,
+        /// Transport-wide feedback about packets that we have forgotten, or never sent.
+        pub unmatched_feedback: u64,
+        /// Publisher to subscriber, per subscription and report.
+        pub media_latency: ByKind<Hist<{ MEDIA_LATENCY.len() }>>,
+        /// Round trips, once a second.
+        pub rtt: [Hist<{ RTT.len() }>; Leg::ALL.len()],
+        /// Interarrival jitter, per stream and report.
+        pub jitter: ByDirection<ByKind<Hist<{ JITTER.len() }>>>,
+        /// Lost shares, per stream and window.
+        pub loss: ByDirection<ByKind<Hist<{ LOSS.len() }>>>,
+        /// Lost shares, per session.
+        pub session_loss: ByDirection<ByKind<Hist<{ LOSS.len() }>>>,
+        /// Subscribers' changes of layer: `[axis][step][cause]`.
+        pub layer_switches: [[[u64; SwitchCause::ALL.len()]; Step::ALL.len()]; Axis::ALL.len()],
+        /// What was let in, and what was not.
+        pub admissions: [[u64; Admission::ALL.len()]; AdmissionScope::ALL.len()],
+        /// How long participants were there, all together, in nanoseconds.
+        pub participant_time: u64,
         /// Join requests by outcome.
         pub joins: [u64; JoinOutcome::ALL.len()],
         /// How long each stage of a join took.
         pub join_stages: [Hist<{ JOIN.len() }>; Stage::ALL.len()],
         /// ICE sessions by outcome and by relay offered.
         pub ice_sessions: [[u64; Relay::ALL.len()]; IceOutcome::ALL.len()],
+        /// Paths that peers have chosen.
+        pub selected_pairs: [u64; PathKind::ALL.len()],
         /// DTLS handshakes by outcome.
         pub dtls_handshakes: [u64; DtlsOutcome::ALL.len()],
         /// Sessions by negotiated profile.
@@ -78,10 +104,10 @@ cells! {
     /// Packets and bytes, by kind and transmission.
     #[derive(Clone, Default, PartialEq, Eq, Debug)]
     pub struct Traffic {
-        /// Packets.
-        pub packets: ByKind<[u64; Transmission::ALL.len()]>,
-        /// Bytes of the RTP packet: header, extensions, payload and padding, without UDP and SRTP tag.
-        pub bytes: ByKind<[u64; Transmission::ALL.len()]>,
+        /// RTP packets and RTCP compounds.
+        pub packets: [[u64; Transmission::ALL.len()]; TrafficKind::ALL.len()],
+        /// Their bytes: headers, extensions, payload and padding, without UDP and what SRTP adds.
+        pub bytes: [[u64; Transmission::ALL.len()]; TrafficKind::ALL.len()],
     }
 
     /// The engine's present population. These go up and down, and a restart forgets them.
@@ -97,8 +123,22 @@ cells! {
         pub publishers: u64,
         /// Participants with at least one unpaused subscription.
         pub subscribers: u64,
+        /// Connections by the path they use.
+        pub selected_paths: [u64; PathKind::ALL.len()],
         /// Tracks: `[kind][direction]`, published (in) and subscribed (out).
         pub tracks: ByKind<ByDirection>,
+        /// Rooms by how many are in them.
+        pub rooms_by_size: [u64; RoomSize::ALL.len()],
+        /// Participants of the largest room.
+        pub largest_room: u64,
+        /// Participants who lose more than each threshold.
+        pub lossy_subscribers: [u64; LossThreshold::ALL.len()],
+        /// Publishers that are held to a cap.
+        pub capped_publishers: u64,
+        /// The lowest cap of any, in bits per second.
+        pub lowest_cap: u64,
+        /// Packets that could wait, for all subscribers together.
+        pub queue_capacity: u64,
         /// Copies that wait in subscribers' queues.
         pub queued: ByKind,
     }
@@ -109,6 +149,16 @@ impl Counters {
     #[inline]
     pub fn ingress(&mut self, kind: MediaKind, transmission: Transmission, bytes: usize) {
         self.ingress.add(kind, transmission, bytes);
+    }
+
+    /// An RTCP compound was received and authenticated.
+    pub fn ingress_rtcp(&mut self, bytes: usize) {
+        self.ingress.add_rtcp(bytes);
+    }
+
+    /// An RTCP compound left.
+    pub fn egress_rtcp(&mut self, bytes: usize) {
+        self.egress.add_rtcp(bytes);
     }
 
     /// `packets` packets left in one send.
@@ -197,6 +247,52 @@ impl Counters {
         self.forward_latency[kind as usize].record_n(&FORWARD_LATENCY, latency, n);
     }
 
+    /// A received repair filled a gap.
+    #[inline]
+    pub fn useful_repair(&mut self, kind: MediaKind) {
+        self.useful_repairs[kind as usize] += 1;
+    }
+
+    /// `n` messages of feedback were about packets that we have forgotten, or never sent.
+    pub fn unmatched_feedback(&mut self, n: u64) {
+        self.unmatched_feedback += n;
+    }
+
+    /// So long media takes from a publisher to one of its subscribers.
+    pub fn media_latency(&mut self, kind: MediaKind, latency: Duration) {
+        self.media_latency[kind as usize].record(&MEDIA_LATENCY, latency);
+    }
+
+    /// A round trip was measured.
+    pub fn rtt(&mut self, leg: Leg, rtt: Duration) {
+        self.rtt[leg as usize].record(&RTT, rtt);
+    }
+
+    /// A stream's packets come so unevenly.
+    pub fn jitter(&mut self, direction: Direction, kind: MediaKind, jitter: Duration) {
+        self.jitter[direction as usize][kind as usize].record(&JITTER, jitter);
+    }
+
+    /// So much of a stream was lost in a window.
+    pub fn loss(&mut self, direction: Direction, kind: MediaKind, ratio: f64) {
+        self.loss[direction as usize][kind as usize].record_ratio(&LOSS, ratio);
+    }
+
+    /// So much was lost in a whole session.
+    pub fn session_loss(&mut self, direction: Direction, kind: MediaKind, ratio: f64) {
+        self.session_loss[direction as usize][kind as usize].record_ratio(&LOSS, ratio);
+    }
+
+    /// A subscriber gets another layer.
+    pub fn layer_switch(&mut self, axis: Axis, step: Step, cause: SwitchCause) {
+        self.layer_switches[axis as usize][step as usize][cause as usize] += 1;
+    }
+
+    /// Something was let in, or not.
+    pub fn admission(&mut self, scope: AdmissionScope, admission: Admission) {
+        self.admissions[scope as usize][admission as usize] += 1;
+    }
+
     /// An authenticated join request has ended.
     pub fn joined(&mut self, outcome: JoinOutcome) {
         self.joins[outcome as usize] += 1;
@@ -210,6 +306,17 @@ impl Counters {
     /// An ICE session connected or failed.
     pub fn ice_session(&mut self, outcome: IceOutcome, relay: Relay) {
         self.ice_sessions[outcome as usize][relay as usize] += 1;
+    }
+
+    /// A peer has chosen this path, after the one before.
+    pub fn selected_path(&mut self, path: Option<PathKind>, before: Option<PathKind>) {
+        if let Some(before) = before {
+            self.gauges.selected_paths[before as usize] -= 1;
+        }
+        if let Some(path) = path {
+            self.gauges.selected_paths[path as usize] += 1;
+            self.selected_pairs[path as usize] += 1;
+        }
     }
 
     /// A DTLS handshake ended.
@@ -278,6 +385,11 @@ impl Counters {
         self
     }
 
+    /// All bytes in and out.
+    pub fn bytes(&self) -> ByDirection {
+        [&self.ingress, &self.egress].map(|side| side.bytes.iter().flatten().sum())
+    }
+
     /// Shows every cell with its number.
     pub fn cells(&self, mut see: impl FnMut(usize, u64)) {
         let mut at = 0;
@@ -291,7 +403,7 @@ impl Counters {
     fn dropped(&mut self, direction: Direction, kind: DropKind, reason: DropReason, n: u64) {
         // Not lost in release builds: a scrape shows such a cell once it is not 0.
         debug_assert!(
-            can_occur(direction, kind, reason),
+            n == 0 || can_occur(direction, kind, reason),
             "teach can_occur about {direction:?} {kind:?} {reason:?}"
         );
         self.dropped[direction as usize][kind as usize][reason as usize] += n;
@@ -299,6 +411,16 @@ impl Counters {
 }
 
 impl Gauges {
+    /// A room that held `before` holds `after` now.
+    pub fn resized(&mut self, before: usize, after: usize) {
+        if let Some(size) = RoomSize::of(before) {
+            self.rooms_by_size[size as usize] -= 1;
+        }
+        if let Some(size) = RoomSize::of(after) {
+            self.rooms_by_size[size as usize] += 1;
+        }
+    }
+
     /// Published tracks came or went.
     pub fn published(&mut self, kind: MediaKind, change: i64) {
         let cell = &mut self.tracks[kind as usize][Direction::In as usize];
@@ -317,6 +439,11 @@ impl Traffic {
     fn add(&mut self, kind: MediaKind, transmission: Transmission, bytes: usize) {
         self.packets[kind as usize][transmission as usize] += 1;
         self.bytes[kind as usize][transmission as usize] += bytes as u64;
+    }
+
+    fn add_rtcp(&mut self, bytes: usize) {
+        self.packets[TrafficKind::Rtcp as usize][Transmission::First as usize] += 1;
+        self.bytes[TrafficKind::Rtcp as usize][Transmission::First as usize] += bytes as u64;
     }
 }
 

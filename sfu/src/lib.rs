@@ -113,7 +113,9 @@ pub use ids::{MediaKind, Mid, PeerId};
 pub use units::{Bitrate, BitrateError};
 
 #[cfg(feature = "shell")]
-pub use metrics::Metrics;
+pub use metrics::{
+    MetricFamily, MetricKind, MetricSample, MetricValue, Metrics, MetricsSnapshot, OPENMETRICS_TEXT,
+};
 #[cfg(feature = "shell")]
 pub use prometheus_client;
 #[cfg(feature = "shell")]

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use super::{Engine, PUBLISHER_RTT, Serving};
-use crate::counters::{
-    DropKind, DtlsOutcome, IceOutcome, JoinOutcome, Relay, RequestOutcome, SrtpProfile, Stage,
-};
+use crate::counters::{DropKind, DtlsOutcome, IceOutcome, JoinOutcome, RequestOutcome, SrtpProfile, Stage};
 use crate::drop::DropReason;
 use crate::event::{CapCause, LeaveReason, PeerEvent};
 use crate::ids::{MediaKind, PeerKey, Ssrc, TrackKey};
@@ -78,7 +76,10 @@ impl Engine {
         let first = session.ice.last_check().is_none();
         let before = session.ice.selected();
         match session.ice.handle_request(now, path, datagram) {
-            Err(reason) => self.counters.dropped_in(DropKind::Other, reason),
+            Err(reason) => {
+                session.refused_checks = true;
+                self.counters.dropped_in(DropKind::Other, reason);
+            }
             Ok(checked) => {
                 session.push_control(path, BytesMut::from(&checked.response[..]));
                 let since_join = now.saturating_duration_since(session.joined_at);
@@ -94,10 +95,12 @@ impl Engine {
                 }
                 let moved = before.is_some() && session.ice.selected() != before;
                 if first {
-                    self.counters.ice_session(IceOutcome::Connected, Relay::None);
+                    let relay = session.relay_offered();
+                    self.counters.ice_session(IceOutcome::Connected, relay);
                     self.counters.join_stage(Stage::Ice, since_join);
                     self.reschedule(key);
                 }
+                self.note_path(key);
                 if moved {
                     self.ask_anew(now, key);
                 }
@@ -105,6 +108,17 @@ impl Engine {
             }
         }
         self.serving = Serving::Nobody;
+    }
+
+    /// Books the path that the peer is reached by, if it is another one than before.
+    pub(super) fn note_path(&mut self, key: PeerKey) {
+        let session = &mut self.sessions[key];
+        let path = session.ice.selected();
+        if session.booked_path.map(|(path, _)| path) != path {
+            let kind = path.map(|path| session.path_kind(&path));
+            let before = std::mem::replace(&mut session.booked_path, path.zip(kind));
+            self.counters.selected_path(kind, before.map(|(_, kind)| kind));
+        }
     }
 
     fn handle_dtls(&mut self, now: Instant, key: PeerKey, datagram: &[u8]) {
@@ -149,7 +163,8 @@ impl Engine {
                     self.counters.dtls_handshake(match failure {
                         DtlsFailure::Timeout => DtlsOutcome::Timeout,
                         DtlsFailure::Fingerprint => DtlsOutcome::Fingerprint,
-                        _ => DtlsOutcome::Other,
+                        DtlsFailure::NoProfile => DtlsOutcome::Version,
+                        DtlsFailure::Protocol => DtlsOutcome::Other,
                     });
                     self.remove(now, key, LeaveReason::DtlsFailed);
                     return false;
@@ -183,6 +198,7 @@ impl Engine {
                 Heard::Missing(packet) => missing.push(packet),
                 Heard::LostAgain(packet) => lost_again.push(packet),
                 Heard::SenderReport { ssrc } => self.note_report(key, ssrc),
+                Heard::Reported { slot } => self.note_media_latency(key, slot),
             }
         }
         wanted |= self.repair(now, key, &missing, true);
@@ -193,6 +209,22 @@ impl Engine {
         }
         self.mark_dirty(key);
         self.share_downlink(now, key);
+    }
+
+    /// How long a picture or a word takes from its publisher to this subscriber, where both round trips are known.
+    fn note_media_latency(&mut self, key: PeerKey, slot: usize) {
+        let session = &self.sessions[key];
+        let Some((slot, source)) = session.slots.get(slot).and_then(|slot| Some((slot, slot.source()?)))
+        else {
+            return;
+        };
+        let publisher = self.sessions.get(source.publisher).and_then(|other| other.reception.measured_rtt());
+        let subscriber = session.reception.measured_rtt();
+        if let (Some(up), Some(here), Some(down)) =
+            (publisher, session.forwarded_after[slot.kind as usize], subscriber)
+        {
+            self.counters.media_latency(slot.kind, up / 2 + here + down / 2);
+        }
     }
 
     /// A publisher told its clock: its subscribers' timestamps and reports follow it.
@@ -349,12 +381,15 @@ impl Engine {
                 waiting |= kind == MediaKind::Video;
             }
         }
-        if waiting {
-            track.layers[usize::from(index)].keyframes.want();
-            self.poll_keyframes(now, room);
-        }
         if switched {
+            track.tell_switches(index, |axis, step, cause| counters.layer_switch(axis, step, cause));
             self.tell_layers(room, received.track);
+        }
+        if waiting {
+            if let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) {
+                track.layers[usize::from(index)].keyframes.want();
+            }
+            self.poll_keyframes(now, room);
         }
         self.review(now, room, received.track);
     }

@@ -16,11 +16,13 @@ use crate::units::Bitrate;
 impl Engine {
     /// Looks a track's layers over, when that is due: everybody gets the best that is alive.
     pub(super) fn review(&mut self, now: Instant, room: RoomKey, key: TrackKey) {
-        let Some(track) = self.rooms.get_mut(room).and_then(|room| room.router.tracks.get_mut(key)) else {
+        let Engine { rooms, counters, .. } = self;
+        let Some(track) = rooms.get_mut(room).and_then(|room| room.router.tracks.get_mut(key)) else {
             return;
         };
         let mut wanted = 0_u8;
-        track.review(now, |layer| wanted |= 1 << (layer & 7));
+        let want = |layer| wanted |= 1_u8 << (layer & 7);
+        track.review(now, want, |axis, step, cause| counters.layer_switch(axis, step, cause));
         if wanted == 0 {
             return;
         }

@@ -9,6 +9,7 @@ pub mod feedback;
 pub mod ice;
 pub mod ledger;
 pub mod negotiate;
+pub mod quality;
 pub mod reception;
 pub mod repairs;
 pub mod rtt;
@@ -33,10 +34,11 @@ use rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers};
 
 use crate::config::Subscribe;
-use crate::counters::{Counters, DropKind, RepairOutcome};
+use crate::counters::{Counters, Direction, DropKind, PathKind, Relay, RepairOutcome};
 use crate::drop::DropReason;
 use crate::ids::{Feed, MediaKind, Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey};
 use crate::interceptors::BoxedInterceptor;
+use crate::media::loss::Totals;
 use crate::path::Path;
 use crate::units::Bitrate;
 use crate::wire::rtp::RtpHeader;
@@ -46,6 +48,7 @@ use feedback::{Feedback, Rtcp};
 use ice::IceLite;
 use ledger::Ledger;
 use negotiate::Negotiation;
+use quality::Quality;
 use reception::Reception;
 use repairs::Missing;
 use slot::{Piece, Slot};
@@ -121,6 +124,8 @@ pub enum Heard {
     LostAgain(Missing),
     /// A publisher's clock mapping is new.
     SenderReport { ssrc: Ssrc },
+    /// A subscriber has told how it gets what goes out on this slot.
+    Reported { slot: usize },
 }
 
 /// One peer's connection.
@@ -141,6 +146,9 @@ pub struct Session {
     pub queue: VecDeque<Queued>,
     pub cap: PublishCap,
     pub reception: Reception,
+    pub quality: Quality,
+    /// How long what went out last had been here: audio, video.
+    pub forwarded_after: [Option<Duration>; 2],
     pub joined_at: Instant,
     /// First authenticated check, keys, first media packet either way: how far the join has come.
     pub checked_at: Option<Instant>,
@@ -150,6 +158,10 @@ pub struct Session {
     pub expected: bool,
     /// The next offer shall restart ICE.
     pub restart_wanted: bool,
+    /// Checks have come that were not authentic.
+    pub refused_checks: bool,
+    /// The path that is booked as its own, and of what kind that is.
+    pub booked_path: Option<(Path, PathKind)>,
     /// Told the host that no check has arrived.
     pub warned_unreachable: bool,
     /// In the engine's list of sessions with something to send.
@@ -158,10 +170,27 @@ pub struct Session {
     pub scheduled: Option<Instant>,
     feedback: Feedback,
     secure: Option<Secure>,
-    outbox: VecDeque<(Path, BytesMut)>,
+    outbox: Outbox,
     reporter: Ssrc,
     cname: Bytes,
     next_report: Option<Instant>,
+}
+
+/// Control datagrams on their way out.
+#[derive(Default)]
+struct Outbox {
+    queue: VecDeque<(Path, BytesMut)>,
+    /// Those for which there was no room: RTCP, and others.
+    crowded_out: [u64; 2],
+}
+
+impl Outbox {
+    fn push(&mut self, kind: DropKind, path: Path, datagram: BytesMut) {
+        match self.queue.len() < MAX_OUTBOX {
+            true => self.queue.push_back((path, datagram)),
+            false => self.crowded_out[usize::from(kind != DropKind::Rtcp)] += 1,
+        }
+    }
 }
 
 /// What a session starts from.
@@ -195,18 +224,22 @@ impl Session {
             queue: VecDeque::new(),
             cap: PublishCap::new(start.cap),
             reception: Reception::new(),
+            quality: Quality::default(),
+            forwarded_after: [None; 2],
             joined_at: now,
             checked_at: None,
             secured_at: None,
             flowing: false,
             expected: false,
             restart_wanted: false,
+            refused_checks: false,
+            booked_path: None,
             warned_unreachable: false,
             dirty: false,
             scheduled: None,
             feedback: Feedback::new(start.interceptors),
             secure: None,
-            outbox: VecDeque::new(),
+            outbox: Outbox::default(),
             reporter: start.reporter,
             cname: Bytes::from(start.id.to_string()),
             next_report: None,
@@ -216,6 +249,21 @@ impl Session {
     /// ICE and DTLS are up.
     pub fn is_connected(&self) -> bool {
         self.secure.is_some()
+    }
+
+    /// Whether the peer announced a relay candidate with its description.
+    pub fn relay_offered(&self) -> Relay {
+        let mut candidates = self.negotiation.remote().into_iter().flat_map(|remote| &remote.candidates);
+        match candidates.any(|candidate| candidate.kind == PathKind::Relay) {
+            true => Relay::Offered,
+            false => Relay::None,
+        }
+    }
+
+    /// What kind of path this is, by the peer's candidates.
+    pub fn path_kind(&self, path: &Path) -> PathKind {
+        let candidates = self.negotiation.remote().map_or(&[][..], |remote| &remote.candidates);
+        negotiate::path_kind(candidates, path.remote)
     }
 
     // ---- datagrams in ------------------------------------------------------------------------------
@@ -279,22 +327,32 @@ impl Session {
         let uplinks = &self.uplinks;
         let plain = secure.inbound.open_rtcp(packet, |ssrc| uplinks.sends(ssrc))?;
         self.dtls.confirm();
+        counters.ingress_rtcp(plain.len());
         // A feedback message may name at most the packets we have outstanding.
         crate::wire::rtcp::gate(&plain, self.reception.outstanding())?;
         let packets = self.feedback.read(now, plain.freeze()).ok_or(DropReason::Malformed)?;
         let mut ledger = self.feedback.open_ledger();
         for packet in &packets {
-            self.hear(now, packet, heard, &mut ledger);
+            self.hear(now, packet, counters, heard, &mut ledger);
         }
         ledger.close(counters);
         self.feedback.fold_into(counters);
         Ok(())
     }
 
-    fn hear(&mut self, now: Instant, packet: &Rtcp, heard: &mut Vec<Heard>, ledger: &mut Ledger) {
+    fn hear(
+        &mut self,
+        now: Instant,
+        packet: &Rtcp,
+        counters: &mut Counters,
+        heard: &mut Vec<Heard>,
+        ledger: &mut Ledger,
+    ) {
         let any = packet.as_any();
         if let Some(pli) = any.downcast_ref::<PictureLossIndication>() {
-            heard.push(Heard::KeyframeWanted { slots: self.slot_to_refresh(pli.media_ssrc).into_iter().collect() });
+            heard.push(Heard::KeyframeWanted {
+                slots: self.slot_to_refresh(pli.media_ssrc).into_iter().collect(),
+            });
             ledger.take_keyframe_request();
         } else if let Some(fir) = any.downcast_ref::<FullIntraRequest>() {
             // One compound carries at most a few entries worth acting on; merging makes repeats free.
@@ -303,25 +361,28 @@ impl Session {
             heard.push(Heard::KeyframeWanted { slots });
             ledger.take_keyframe_request();
         } else if let Some(report) = any.downcast_ref::<SenderReport>() {
-            self.hear_report_blocks(now, &report.reports);
+            self.hear_report_blocks(now, &report.reports, counters, heard);
             let ssrc = Ssrc(report.ssrc);
             if let Some((receiver, _)) = self.uplinks.receiver_mut(ssrc) {
                 receiver.on_sender_report(now, report.ntp_time, report.rtp_time);
                 heard.push(Heard::SenderReport { ssrc });
             }
         } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
-            self.hear_report_blocks(now, &report.reports);
+            self.hear_report_blocks(now, &report.reports, counters, heard);
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
             self.reception.on_request(packet.raw_size());
             self.hear_nack(nack, heard, ledger);
         } else if let Some(remb) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
             self.reception.on_estimate(now, remb.bitrate);
         } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
-            self.hear_feedback(now, feedback, heard);
+            let unmatched = self.hear_feedback(now, feedback, heard);
+            counters.unmatched_feedback(u64::from(unmatched));
         }
     }
 
-    fn hear_feedback(&mut self, now: Instant, feedback: &TransportLayerCc, heard: &mut Vec<Heard>) {
+    /// Returns whether it is about packets that we have forgotten, or never sent.
+    fn hear_feedback(&mut self, now: Instant, feedback: &TransportLayerCc, heard: &mut Vec<Heard>) -> bool {
+        let unmatched = self.reception.unmatched();
         let Session { reception, slots, .. } = self;
         reception.on_feedback(now, feedback, |missing| {
             let slot = slots.get_mut(usize::from(missing.slot));
@@ -330,9 +391,28 @@ impl Session {
                 heard.push(Heard::LostAgain(missing));
             }
         });
+        reception.unmatched() > unmatched
     }
 
-    fn hear_report_blocks(&mut self, now: Instant, blocks: &[ReceptionReport]) {
+    fn hear_report_blocks(
+        &mut self,
+        now: Instant,
+        blocks: &[ReceptionReport],
+        counters: &mut Counters,
+        heard: &mut Vec<Heard>,
+    ) {
+        // Each slot once: a report has no more to tell, and its blocks are many.
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let Some(block) = blocks.iter().find(|block| block.ssrc == slot.ssrc.0) else { continue };
+            let Some(clock_rate) = slot.source().map(|source| source.codec.clock_rate()) else { continue };
+            // 24 bits, signed.
+            let lost = (block.total_lost << 8) as i32 >> 8;
+            let totals = Totals { expected: block.last_sequence_number, lost };
+            let jitter = Duration::from_micros(u64::from(block.jitter) * 1_000_000 / u64::from(clock_rate));
+            let stream = (Direction::Out, slot.kind);
+            self.quality.on_report(now, stream, &mut slot.reported, totals, jitter, counters);
+            heard.push(Heard::Reported { slot: index });
+        }
         let Session { reception, slots, .. } = self;
         reception.on_report_blocks(now, blocks, |ssrc| {
             slots.iter().any(|slot| slot.ssrc.0 == ssrc && slot.kind == MediaKind::Video)
@@ -406,6 +486,13 @@ impl Session {
         if self.next_report.is_some_and(|at| at <= now) {
             self.next_report = Some(now + REPORT_INTERVAL);
             self.reception.on_second(now);
+            self.quality.on_second(now, counters);
+            if let Some(rtt) = self.reception.take_round_trip() {
+                let publishes = self.uplinks.iter().next().is_some();
+                let subscribes = self.slots.iter().any(|slot| slot.live);
+                self.quality.on_round_trip(rtt, publishes, subscribes, counters);
+            }
+            self.uplinks.report_quality(now, &mut self.quality, counters);
             let reports = self.uplinks.report_blocks(now);
             if !reports.is_empty() {
                 packets.push(Box::new(ReceiverReport {
@@ -562,7 +649,14 @@ impl Session {
 
     /// The next control datagram, with where it goes.
     pub fn poll_control(&mut self) -> Option<(Path, BytesMut)> {
-        self.outbox.pop_front()
+        self.outbox.queue.pop_front()
+    }
+
+    /// Books the control datagrams for which there was no room.
+    pub fn tell_crowded_out(&mut self, counters: &mut Counters) {
+        let [rtcp, other] = std::mem::take(&mut self.outbox.crowded_out);
+        counters.dropped_out(DropKind::Rtcp, DropReason::QueueFull, rtcp);
+        counters.dropped_out(DropKind::Other, DropReason::QueueFull, other);
     }
 
     /// Sender reports have left: reports about them will tell the round trip.
@@ -574,17 +668,15 @@ impl Session {
 
     /// Puts a datagram that could not be sent back in front.
     pub fn return_control(&mut self, path: Path, datagram: BytesMut) {
-        self.outbox.push_front((path, datagram));
+        self.outbox.queue.push_front((path, datagram));
     }
 
     pub fn has_output(&self) -> bool {
-        !self.outbox.is_empty() || !self.queue.is_empty()
+        !self.outbox.queue.is_empty() || !self.queue.is_empty()
     }
 
     pub fn push_control(&mut self, path: Path, datagram: BytesMut) {
-        if self.outbox.len() < MAX_OUTBOX {
-            self.outbox.push_back((path, datagram));
-        }
+        self.outbox.push(DropKind::Other, path, datagram);
     }
 
     // ---- time --------------------------------------------------------------------------------------
@@ -673,15 +765,8 @@ impl Session {
     }
 }
 
-fn seal_rtcp(
-    secure: &mut Option<Secure>,
-    outbox: &mut VecDeque<(Path, BytesMut)>,
-    ice: &IceLite,
-    compound: &[u8],
-) {
-    if let (Some(secure), Some(path)) = (secure, ice.selected())
-        && outbox.len() < MAX_OUTBOX
-    {
-        outbox.push_back((path, secure.outbound.seal_rtcp(compound)));
+fn seal_rtcp(secure: &mut Option<Secure>, outbox: &mut Outbox, ice: &IceLite, compound: &[u8]) {
+    if let (Some(secure), Some(path)) = (secure, ice.selected()) {
+        outbox.push(DropKind::Rtcp, path, secure.outbound.seal_rtcp(compound));
     }
 }

@@ -68,6 +68,21 @@ impl Reception {
         self.rtt.get()
     }
 
+    /// … if it was measured.
+    pub fn measured_rtt(&self) -> Option<Duration> {
+        self.rtt.measured()
+    }
+
+    /// The latest measurement, unless it was taken before.
+    pub fn take_round_trip(&mut self) -> Option<Duration> {
+        self.rtt.take_sample()
+    }
+
+    /// Packets that feedback was about and that we know nothing of.
+    pub fn unmatched(&self) -> u64 {
+        self.sent.unmatched
+    }
+
     // ---- what goes out -----------------------------------------------------------------------------
 
     /// The transport-wide number that the next packet carries.

@@ -6,6 +6,7 @@ use crate::config::LayerLimit;
 use crate::ids::{Feed, MediaKind, Mid, PeerKey, Pt, Ssrc, TrackKey};
 use crate::media::codec::Codec;
 use crate::media::history::Stored;
+use crate::media::loss::LossWindow;
 use crate::media::receive::SenderReportMap;
 use crate::media::resend::{Resends, Verdict};
 use crate::media::rewrite::{Rewriter, Rewritten, SourcePacket};
@@ -55,6 +56,8 @@ pub struct Slot {
     packets: u32,
     octets: u32,
     sent_at: Option<Instant>,
+    /// What the peer's reports tell of it.
+    pub reported: LossWindow,
 }
 
 /// The outgoing header, decided once per negotiation: which payload type, which extension goes by which id.
@@ -155,6 +158,7 @@ impl Slot {
             packets: 0,
             octets: 0,
             sent_at: None,
+            reported: LossWindow::default(),
         };
         slot.update(negotiated);
         slot

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::handles::{Room, RoomShared};
 use super::probes;
+use super::sampler::{Sampler, Subjects};
 use super::socket::Socket;
 use super::worker::{self, Command, WorkerHandle};
 use crate::config::Config;
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     metrics: Metrics,
     rooms: DashMap<String, Weak<RoomShared>>,
     closed: AtomicBool,
+    _sampler: Sampler,
 }
 
 impl Sfu {
@@ -56,7 +58,9 @@ impl Sfu {
         }
 
         let shards: Vec<Arc<Shard>> = (0..workers).map(|_| Arc::default()).collect();
-        let metrics = Metrics::new(shards.clone());
+        let readings = Arc::default();
+        let metrics = Metrics::new(shards.clone(), Arc::clone(&readings));
+        let numbers = sockets.iter().map(|(_, socket)| probes::socket_number(socket).unwrap_or(0)).collect();
         let cpus = probes::allowed_cpus();
         // With a CPU quota fewer count as available than are allowed: then our neighbours see the same CPUs, and
         // all of us would crowd onto the first.
@@ -79,8 +83,11 @@ impl Sfu {
             let cpu = pin.then(|| cpus[usize::from(n)]);
             handles.push(worker::spawn(engine, socket, shard, cpu)?);
         }
+        let threads = handles.iter().map(|worker: &WorkerHandle| worker.number.clone()).collect();
+        let sampler = Sampler::start(Subjects { sockets: numbers, threads }, readings)?;
         let shared = Shared {
             workers: handles,
+            _sampler: sampler,
             events_limit: config.limits.events,
             announced,
             metrics,

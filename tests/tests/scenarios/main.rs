@@ -9,6 +9,7 @@ mod gate;
 mod handshake;
 mod lateness;
 mod layers;
+mod ledger;
 mod lossy;
 mod mobility;
 mod negotiation;
