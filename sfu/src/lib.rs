@@ -75,8 +75,8 @@ mod wire;
 #[doc(hidden)]
 pub mod sans_io {
     pub use crate::counters::{
-        Counters, Direction, DropKind, EndReason, JoinOutcome, RepairOutcome, RequestOutcome, SrtpProfile,
-        Transmission,
+        Cells, Counters, Direction, DropKind, EndReason, JoinOutcome, RepairOutcome, RequestOutcome,
+        SrtpProfile, Transmission,
     };
     pub use crate::engine::{Engine, EngineConfig, Outlet, SendFault, Transmit};
     pub use crate::ids::Ssrc;

@@ -514,7 +514,7 @@ pub const CATALOGUE: &[Family] = &[
         labels: &[DIRECTION, KIND],
         occurs: Occurs::Always,
         read: Read::Histogram(&LOSS, |s, at| Buckets::from(&s.engine.loss[at[0]][at[1]])),
-        help: "Share of packets lost, for each stream and 10 s.",
+        help: "Share of packets lost, for each stream and 10 s; out: as receivers report, what never reached us included.",
     },
     Family {
         group: LATENCY,

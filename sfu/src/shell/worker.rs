@@ -78,6 +78,12 @@ pub enum Command {
     Shutdown {
         reply: Reply<()>,
     },
+    /// A fault of the engine's own.
+    #[cfg(test)]
+    Fail,
+    /// A fault that nobody contains.
+    #[cfg(test)]
+    Die,
 }
 
 /// The host side of a worker.
@@ -325,6 +331,12 @@ impl Worker {
             Command::Shutdown { reply } => {
                 let _ = reply.send(());
             }
+            #[cfg(test)]
+            Command::Fail => {
+                self.guarded(|_| panic!("a fault of the engine's own"));
+            }
+            #[cfg(test)]
+            Command::Die => panic!("a fault that nobody contains"),
         }
     }
 

@@ -14,5 +14,6 @@ mod lossy;
 mod mobility;
 mod negotiation;
 mod outage;
+mod quality;
 mod repair;
 mod slow;
