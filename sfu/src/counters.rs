@@ -24,6 +24,10 @@ pub use labels::{
     SwitchCause, TrafficKind, Transmission, Transport, can_occur,
 };
 
+/// What packets cost to count is measured against a build that does not: `SLUICEGATE_BENCH_UNRECORDED=1 cargo bench
+/// -p sluicegate-benches --bench fanout`. Nothing else may set it: the books do not balance then.
+const UNRECORDED: bool = option_env!("SLUICEGATE_BENCH_UNRECORDED").is_some();
+
 /// A cell per media kind.
 pub type ByKind<T = u64> = [T; 2];
 /// A cell per direction.
@@ -148,6 +152,9 @@ impl Counters {
     /// A packet was received and authenticated.
     #[inline]
     pub fn ingress(&mut self, kind: MediaKind, transmission: Transmission, bytes: usize) {
+        if UNRECORDED {
+            return;
+        }
         self.ingress.add(kind, transmission, bytes);
     }
 
@@ -164,6 +171,9 @@ impl Counters {
     /// `packets` packets left in one send.
     #[inline]
     pub fn egress_run(&mut self, kind: MediaKind, transmission: Transmission, packets: u64, bytes: u64) {
+        if UNRECORDED {
+            return;
+        }
         self.egress.packets[kind as usize][transmission as usize] += packets;
         self.egress.bytes[kind as usize][transmission as usize] += bytes;
     }
@@ -171,24 +181,36 @@ impl Counters {
     /// A packet is owed to `copies` subscriptions.
     #[inline]
     pub fn fanout(&mut self, kind: MediaKind, copies: usize) {
+        if UNRECORDED {
+            return;
+        }
         self.fanout[kind as usize] += copies as u64;
     }
 
     /// One copy will not be sent, on purpose.
     #[inline]
     pub fn filtered(&mut self, kind: MediaKind, reason: FilterReason) {
+        if UNRECORDED {
+            return;
+        }
         self.filtered[kind as usize][reason as usize] += 1;
     }
 
     /// One copy waits in its subscriber's queue.
     #[inline]
     pub fn queued(&mut self, kind: MediaKind) {
+        if UNRECORDED {
+            return;
+        }
         self.gauges.queued[kind as usize] += 1;
     }
 
     /// `n` copies wait no longer: they went, or are booked as dropped.
     #[inline]
     pub fn unqueued(&mut self, kind: MediaKind, n: u64) {
+        if UNRECORDED {
+            return;
+        }
         self.gauges.queued[kind as usize] -= n;
     }
 
@@ -244,6 +266,9 @@ impl Counters {
     /// `n` packets of one batch left, this long after they came.
     #[inline]
     pub fn forward_latency(&mut self, kind: MediaKind, latency: Duration, n: u64) {
+        if UNRECORDED {
+            return;
+        }
         self.forward_latency[kind as usize].record_n(&FORWARD_LATENCY, latency, n);
     }
 

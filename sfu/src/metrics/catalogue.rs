@@ -231,12 +231,10 @@ fn is_received(at: &[usize]) -> bool {
     let &[kind, transmission] = at else {
         return false;
     };
-    match (TrafficKind::ALL[kind], Transmission::ALL[transmission]) {
-        (_, Transmission::First) => true,
-        (TrafficKind::Audio, Transmission::Padding) => true,
-        (TrafficKind::Video, _) => true,
-        _ => false,
-    }
+    matches!(
+        (TrafficKind::ALL[kind], Transmission::ALL[transmission]),
+        (_, Transmission::First) | (TrafficKind::Audio, Transmission::Padding) | (TrafficKind::Video, _)
+    )
 }
 
 /// Nor do we send padding.

@@ -168,7 +168,7 @@ impl<T: Cells + Default> Board<T> {
             let before = self.version.load(Acquire);
             self.read_cells(&mut read);
             fence(Acquire);
-            if before % 2 == 0 && self.version.load(Relaxed) == before {
+            if before.is_multiple_of(2) && self.version.load(Relaxed) == before {
                 break;
             }
             // The writer needs a microsecond, unless it has lost its CPU.

@@ -194,7 +194,8 @@ fn the_books_balance_at_every_moment_of_a_bad_evening() {
                 7 => world[stay[0]].active_layers = 1 + turn % 3,
                 _ => {
                     for seat in &stay {
-                        (world.lose(seat.uplink, 0.0), world.lose(seat.downlink, 0.0));
+                        world.lose(seat.uplink, 0.0);
+                        world.lose(seat.downlink, 0.0);
                     }
                 }
             }
