@@ -14,11 +14,19 @@ use crate::ids::MediaKind;
 
 pub use cells::Cells;
 pub(crate) use cells::cells;
-pub use hist::{FORWARD_LATENCY, Hist, JOIN, KEYFRAME_LATENCY, LOOP_LAG, nanos};
-pub use labels::{
-    Direction, DropKind, DtlsOutcome, DtlsResult, EndReason, IceOutcome, IceResult, IoOp, JoinOutcome,
-    JoinResult, Label, PanicScope, Queue, Relay, RequestOutcome, SrtpProfile, Stage, Transmission, can_occur,
+pub use hist::{
+    FORWARD_LATENCY, Hist, JITTER, JOIN, KEYFRAME_LATENCY, LOOP_LAG, LOSS, MEDIA_LATENCY, RTT, nanos,
 };
+pub use labels::{
+    Admission, AdmissionDecision, AdmissionScope, Axis, Direction, DropKind, DtlsOutcome, DtlsResult,
+    EndReason, IceOutcome, IceResult, IoOp, JoinOutcome, JoinResult, Label, Leg, LossThreshold, PanicScope,
+    PathKind, Pressure, Queue, Relay, RepairOutcome, RequestOutcome, RoomSize, SrtpProfile, Stage, Step,
+    SwitchCause, TrafficKind, Transmission, Transport, can_occur,
+};
+
+/// What packets cost to count is measured against a build that does not: `SLUICEGATE_BENCH_UNRECORDED=1 cargo bench
+/// -p sluicegate-benches --bench fanout`. Nothing else may set it: the books do not balance then.
+const UNRECORDED: bool = option_env!("SLUICEGATE_BENCH_UNRECORDED").is_some();
 
 /// A cell per media kind.
 pub type ByKind<T = u64> = [T; 2];
@@ -49,16 +57,40 @@ cells! {
         pub firs: ByDirection,
         /// Subscribers' PLIs and FIRs by what became of them.
         pub keyframe_requests: [u64; RequestOutcome::ALL.len()],
+        /// Packets that subscribers' NACKs asked for by what became of them.
+        pub rtx_requests: ByKind<[u64; RepairOutcome::ALL.len()]>,
         /// Request sent upstream → first packet of the keyframe.
         pub keyframe_latency: Hist<{ KEYFRAME_LATENCY.len() }>,
         /// Ingress timestamp → egress system call.
         pub forward_latency: ByKind<Hist<{ FORWARD_LATENCY.len() }>>,
+        /// Received repairs that filled a gap.
+        pub useful_repairs: ByKind,
+        /// Transport-wide feedback about packets that we have forgotten, or never sent.
+        pub unmatched_feedback: u64,
+        /// Publisher to subscriber, per subscription and report.
+        pub media_latency: ByKind<Hist<{ MEDIA_LATENCY.len() }>>,
+        /// Round trips, once a second.
+        pub rtt: [Hist<{ RTT.len() }>; Leg::ALL.len()],
+        /// Interarrival jitter, per stream and report.
+        pub jitter: ByDirection<ByKind<Hist<{ JITTER.len() }>>>,
+        /// Lost shares, per stream and window.
+        pub loss: ByDirection<ByKind<Hist<{ LOSS.len() }>>>,
+        /// Lost shares, per session.
+        pub session_loss: ByDirection<ByKind<Hist<{ LOSS.len() }>>>,
+        /// Subscribers' changes of layer: `[axis][step][cause]`.
+        pub layer_switches: [[[u64; SwitchCause::ALL.len()]; Step::ALL.len()]; Axis::ALL.len()],
+        /// What was let in, and what was not.
+        pub admissions: [[u64; Admission::ALL.len()]; AdmissionScope::ALL.len()],
+        /// How long participants were there, all together, in nanoseconds.
+        pub participant_time: u64,
         /// Join requests by outcome.
         pub joins: [u64; JoinOutcome::ALL.len()],
         /// How long each stage of a join took.
         pub join_stages: [Hist<{ JOIN.len() }>; Stage::ALL.len()],
         /// ICE sessions by outcome and by relay offered.
         pub ice_sessions: [[u64; Relay::ALL.len()]; IceOutcome::ALL.len()],
+        /// Paths that peers have chosen.
+        pub selected_pairs: [u64; PathKind::ALL.len()],
         /// DTLS handshakes by outcome.
         pub dtls_handshakes: [u64; DtlsOutcome::ALL.len()],
         /// Sessions by negotiated profile.
@@ -76,10 +108,10 @@ cells! {
     /// Packets and bytes, by kind and transmission.
     #[derive(Clone, Default, PartialEq, Eq, Debug)]
     pub struct Traffic {
-        /// Packets.
-        pub packets: ByKind<[u64; Transmission::ALL.len()]>,
-        /// Bytes of the RTP packet: header, extensions, payload and padding, without UDP and SRTP tag.
-        pub bytes: ByKind<[u64; Transmission::ALL.len()]>,
+        /// RTP packets and RTCP compounds.
+        pub packets: [[u64; Transmission::ALL.len()]; TrafficKind::ALL.len()],
+        /// Their bytes: headers, extensions, payload and padding, without UDP and what SRTP adds.
+        pub bytes: [[u64; Transmission::ALL.len()]; TrafficKind::ALL.len()],
     }
 
     /// The engine's present population. These go up and down, and a restart forgets them.
@@ -95,8 +127,22 @@ cells! {
         pub publishers: u64,
         /// Participants with at least one unpaused subscription.
         pub subscribers: u64,
+        /// Connections by the path they use.
+        pub selected_paths: [u64; PathKind::ALL.len()],
         /// Tracks: `[kind][direction]`, published (in) and subscribed (out).
         pub tracks: ByKind<ByDirection>,
+        /// Rooms by how many are in them.
+        pub rooms_by_size: [u64; RoomSize::ALL.len()],
+        /// Participants of the largest room.
+        pub largest_room: u64,
+        /// Participants who lose more than each threshold.
+        pub lossy_subscribers: [u64; LossThreshold::ALL.len()],
+        /// Publishers that are held to a cap.
+        pub capped_publishers: u64,
+        /// The lowest cap of any, in bits per second.
+        pub lowest_cap: u64,
+        /// Packets that could wait, for all subscribers together.
+        pub queue_capacity: u64,
         /// Copies that wait in subscribers' queues.
         pub queued: ByKind,
     }
@@ -106,12 +152,28 @@ impl Counters {
     /// A packet was received and authenticated.
     #[inline]
     pub fn ingress(&mut self, kind: MediaKind, transmission: Transmission, bytes: usize) {
+        if UNRECORDED {
+            return;
+        }
         self.ingress.add(kind, transmission, bytes);
+    }
+
+    /// An RTCP compound was received and authenticated.
+    pub fn ingress_rtcp(&mut self, bytes: usize) {
+        self.ingress.add_rtcp(bytes);
+    }
+
+    /// An RTCP compound left.
+    pub fn egress_rtcp(&mut self, bytes: usize) {
+        self.egress.add_rtcp(bytes);
     }
 
     /// `packets` packets left in one send.
     #[inline]
     pub fn egress_run(&mut self, kind: MediaKind, transmission: Transmission, packets: u64, bytes: u64) {
+        if UNRECORDED {
+            return;
+        }
         self.egress.packets[kind as usize][transmission as usize] += packets;
         self.egress.bytes[kind as usize][transmission as usize] += bytes;
     }
@@ -119,24 +181,36 @@ impl Counters {
     /// A packet is owed to `copies` subscriptions.
     #[inline]
     pub fn fanout(&mut self, kind: MediaKind, copies: usize) {
+        if UNRECORDED {
+            return;
+        }
         self.fanout[kind as usize] += copies as u64;
     }
 
     /// One copy will not be sent, on purpose.
     #[inline]
     pub fn filtered(&mut self, kind: MediaKind, reason: FilterReason) {
+        if UNRECORDED {
+            return;
+        }
         self.filtered[kind as usize][reason as usize] += 1;
     }
 
     /// One copy waits in its subscriber's queue.
     #[inline]
     pub fn queued(&mut self, kind: MediaKind) {
+        if UNRECORDED {
+            return;
+        }
         self.gauges.queued[kind as usize] += 1;
     }
 
     /// `n` copies wait no longer: they went, or are booked as dropped.
     #[inline]
     pub fn unqueued(&mut self, kind: MediaKind, n: u64) {
+        if UNRECORDED {
+            return;
+        }
         self.gauges.queued[kind as usize] -= n;
     }
 
@@ -171,10 +245,16 @@ impl Counters {
         self.firs[direction as usize] += messages;
     }
 
-    /// A subscriber's PLI or FIR has been decided on.
+    /// What became of `n` packets that a subscriber's NACK asked for.
     #[inline]
-    pub fn keyframe_request(&mut self, outcome: RequestOutcome) {
-        self.keyframe_requests[outcome as usize] += 1;
+    pub fn repair_request(&mut self, kind: MediaKind, outcome: RepairOutcome, n: u64) {
+        self.rtx_requests[kind as usize][outcome as usize] += n;
+    }
+
+    /// `n` PLIs or FIRs of a subscriber have been decided on.
+    #[inline]
+    pub fn keyframe_request(&mut self, outcome: RequestOutcome, n: u64) {
+        self.keyframe_requests[outcome as usize] += n;
     }
 
     /// A keyframe came, this long after we asked.
@@ -186,7 +266,56 @@ impl Counters {
     /// `n` packets of one batch left, this long after they came.
     #[inline]
     pub fn forward_latency(&mut self, kind: MediaKind, latency: Duration, n: u64) {
+        if UNRECORDED {
+            return;
+        }
         self.forward_latency[kind as usize].record_n(&FORWARD_LATENCY, latency, n);
+    }
+
+    /// A received repair filled a gap.
+    #[inline]
+    pub fn useful_repair(&mut self, kind: MediaKind) {
+        self.useful_repairs[kind as usize] += 1;
+    }
+
+    /// `n` messages of feedback were about packets that we have forgotten, or never sent.
+    pub fn unmatched_feedback(&mut self, n: u64) {
+        self.unmatched_feedback += n;
+    }
+
+    /// So long media takes from a publisher to one of its subscribers.
+    pub fn media_latency(&mut self, kind: MediaKind, latency: Duration) {
+        self.media_latency[kind as usize].record(&MEDIA_LATENCY, latency);
+    }
+
+    /// A round trip was measured.
+    pub fn rtt(&mut self, leg: Leg, rtt: Duration) {
+        self.rtt[leg as usize].record(&RTT, rtt);
+    }
+
+    /// A stream's packets come so unevenly.
+    pub fn jitter(&mut self, direction: Direction, kind: MediaKind, jitter: Duration) {
+        self.jitter[direction as usize][kind as usize].record(&JITTER, jitter);
+    }
+
+    /// So much of a stream was lost in a window.
+    pub fn loss(&mut self, direction: Direction, kind: MediaKind, ratio: f64) {
+        self.loss[direction as usize][kind as usize].record_ratio(&LOSS, ratio);
+    }
+
+    /// So much was lost in a whole session.
+    pub fn session_loss(&mut self, direction: Direction, kind: MediaKind, ratio: f64) {
+        self.session_loss[direction as usize][kind as usize].record_ratio(&LOSS, ratio);
+    }
+
+    /// A subscriber gets another layer.
+    pub fn layer_switch(&mut self, axis: Axis, step: Step, cause: SwitchCause) {
+        self.layer_switches[axis as usize][step as usize][cause as usize] += 1;
+    }
+
+    /// Something was let in, or not.
+    pub fn admission(&mut self, scope: AdmissionScope, admission: Admission) {
+        self.admissions[scope as usize][admission as usize] += 1;
     }
 
     /// An authenticated join request has ended.
@@ -202,6 +331,17 @@ impl Counters {
     /// An ICE session connected or failed.
     pub fn ice_session(&mut self, outcome: IceOutcome, relay: Relay) {
         self.ice_sessions[outcome as usize][relay as usize] += 1;
+    }
+
+    /// A peer has chosen this path, after the one before.
+    pub fn selected_path(&mut self, path: Option<PathKind>, before: Option<PathKind>) {
+        if let Some(before) = before {
+            self.gauges.selected_paths[before as usize] -= 1;
+        }
+        if let Some(path) = path {
+            self.gauges.selected_paths[path as usize] += 1;
+            self.selected_pairs[path as usize] += 1;
+        }
     }
 
     /// A DTLS handshake ended.
@@ -241,10 +381,38 @@ impl Counters {
         self.fanout[at].wrapping_sub(accounted) as i64
     }
 
-    /// What a worker that begins anew goes on counting from: its totals without its population.
+    /// Packets that subscribers asked for and of which nobody has said what became of them. 0 when no repair waits:
+    /// `nacked_packets{in} = Σ rtx_requests`.
+    pub fn unanswered_packets(&self, kind: MediaKind) -> i64 {
+        let asked = self.nacked_packets[Direction::In as usize][kind as usize];
+        asked.wrapping_sub(self.rtx_requests[kind as usize].iter().sum()) as i64
+    }
+
+    /// Keyframe requests of which nobody has said what became of them. 0, always:
+    /// `plis{in} + firs{in} = Σ keyframe_requests`.
+    pub fn unanswered_requests(&self) -> i64 {
+        let asked = self.plis[Direction::In as usize] + self.firs[Direction::In as usize];
+        asked.wrapping_sub(self.keyframe_requests.iter().sum()) as i64
+    }
+
+    /// What a worker that begins anew goes on counting from: its totals without its population. What was under way
+    /// has come to nothing, and is booked so.
     pub fn carried_over(mut self) -> Counters {
-        self.gauges = Gauges::default();
+        let gauges = std::mem::take(&mut self.gauges);
+        for kind in [MediaKind::Audio, MediaKind::Video] {
+            self.dropped_out(kind.into(), DropReason::Expired, gauges.queued[kind as usize]);
+            let open = self.unanswered_packets(kind).max(0) as u64;
+            self.repair_request(kind, RepairOutcome::MissExpired, open);
+        }
+        let open = self.unanswered_requests().max(0) as u64;
+        self.keyframe_request(RequestOutcome::Suppressed, open);
+        self.sessions_ended[EndReason::Error as usize] += gauges.active_handles;
         self
+    }
+
+    /// All bytes in and out.
+    pub fn bytes(&self) -> ByDirection {
+        [&self.ingress, &self.egress].map(|side| side.bytes.iter().flatten().sum())
     }
 
     /// Shows every cell with its number.
@@ -260,7 +428,7 @@ impl Counters {
     fn dropped(&mut self, direction: Direction, kind: DropKind, reason: DropReason, n: u64) {
         // Not lost in release builds: a scrape shows such a cell once it is not 0.
         debug_assert!(
-            can_occur(direction, kind, reason),
+            n == 0 || can_occur(direction, kind, reason),
             "teach can_occur about {direction:?} {kind:?} {reason:?}"
         );
         self.dropped[direction as usize][kind as usize][reason as usize] += n;
@@ -268,6 +436,16 @@ impl Counters {
 }
 
 impl Gauges {
+    /// A room that held `before` holds `after` now.
+    pub fn resized(&mut self, before: usize, after: usize) {
+        if let Some(size) = RoomSize::of(before) {
+            self.rooms_by_size[size as usize] -= 1;
+        }
+        if let Some(size) = RoomSize::of(after) {
+            self.rooms_by_size[size as usize] += 1;
+        }
+    }
+
     /// Published tracks came or went.
     pub fn published(&mut self, kind: MediaKind, change: i64) {
         let cell = &mut self.tracks[kind as usize][Direction::In as usize];
@@ -286,6 +464,11 @@ impl Traffic {
     fn add(&mut self, kind: MediaKind, transmission: Transmission, bytes: usize) {
         self.packets[kind as usize][transmission as usize] += 1;
         self.bytes[kind as usize][transmission as usize] += bytes as u64;
+    }
+
+    fn add_rtcp(&mut self, bytes: usize) {
+        self.packets[TrafficKind::Rtcp as usize][Transmission::First as usize] += 1;
+        self.bytes[TrafficKind::Rtcp as usize][Transmission::First as usize] += bytes as u64;
     }
 }
 
@@ -317,6 +500,24 @@ fn the_books_balance() {
     assert_eq!(counters.unaccounted(MediaKind::Audio), 1);
     counters.gauges.queued[MediaKind::Audio as usize] = 1;
     assert_eq!(counters.unaccounted(MediaKind::Audio), 0);
+}
+
+#[test]
+fn the_books_balance_for_a_worker_that_begins_anew() {
+    let mut counters = Counters::default();
+    counters.fanout(MediaKind::Video, 3);
+    counters.egress_run(MediaKind::Video, Transmission::First, 1, 1_000);
+    counters.gauges.queued = [0, 2];
+    counters.gauges.active_handles = 2;
+    counters.nacks(Direction::In, MediaKind::Video, 1, 4);
+    counters.repair_request(MediaKind::Video, RepairOutcome::Hit, 1);
+    counters.plis(Direction::In, 1);
+    let counters = counters.carried_over();
+    assert_eq!(counters.gauges, Gauges::default());
+    assert_eq!(counters.unaccounted(MediaKind::Video), 0);
+    assert_eq!(counters.unanswered_packets(MediaKind::Video), 0);
+    assert_eq!(counters.unanswered_requests(), 0);
+    assert_eq!(counters.sessions_ended[EndReason::Error as usize], 2);
 }
 
 #[test]

@@ -75,7 +75,8 @@ mod wire;
 #[doc(hidden)]
 pub mod sans_io {
     pub use crate::counters::{
-        Counters, Direction, DropKind, EndReason, JoinOutcome, RequestOutcome, SrtpProfile, Transmission,
+        Cells, Counters, Direction, DropKind, EndReason, JoinOutcome, RepairOutcome, RequestOutcome,
+        SrtpProfile, Transmission,
     };
     pub use crate::engine::{Engine, EngineConfig, Outlet, SendFault, Transmit};
     pub use crate::ids::Ssrc;
@@ -112,7 +113,9 @@ pub use ids::{MediaKind, Mid, PeerId};
 pub use units::{Bitrate, BitrateError};
 
 #[cfg(feature = "shell")]
-pub use metrics::Metrics;
+pub use metrics::{
+    MetricFamily, MetricKind, MetricSample, MetricValue, Metrics, MetricsSnapshot, OPENMETRICS_TEXT,
+};
 #[cfg(feature = "shell")]
 pub use prometheus_client;
 #[cfg(feature = "shell")]

@@ -10,6 +10,14 @@ pub trait Cells {
 
     /// Lets every cell be changed, in the same order.
     fn visit_mut(&mut self, change: &mut impl FnMut(&mut u64));
+
+    /// Adds the other's, cell by cell.
+    fn add(&mut self, other: &Self) {
+        let mut values = Vec::with_capacity(Self::LEN);
+        other.visit(&mut |value| values.push(value));
+        let mut values = values.into_iter();
+        self.visit_mut(&mut |cell| *cell = cell.wrapping_add(values.next().unwrap_or(0)));
+    }
 }
 
 impl Cells for u64 {

@@ -13,7 +13,7 @@ cells! {
         pub buckets: [u64; N],
         /// Values above the last bound (`le="+Inf"`).
         pub over: u64,
-        /// In nanoseconds. An integer, because adding a nanosecond to a large float does nothing.
+        /// In billionths: nanoseconds, mostly. An integer, because adding a nanosecond to a large float does nothing.
         pub sum: u64,
     }
 }
@@ -34,7 +34,16 @@ impl<const N: usize> Hist<N> {
     /// Counts `n` equal values: a batch carries one timestamp, so its packets share one latency.
     #[inline]
     pub fn record_n(&mut self, bounds: &[u64; N], value: Duration, n: u64) {
-        let value = nanos(value);
+        self.record_nanos(bounds, nanos(value), n);
+    }
+
+    /// Counts a share of a whole.
+    pub fn record_ratio(&mut self, bounds: &[u64; N], value: f64) {
+        self.record_nanos(bounds, (value.clamp(0.0, 1.0) * 1e9).round() as u64, 1);
+    }
+
+    #[inline]
+    fn record_nanos(&mut self, bounds: &[u64; N], value: u64, n: u64) {
         // Counting all bounds has no branch to mispredict; stopping at the first match has.
         let index = bounds.iter().filter(|bound| value > **bound).count();
         *self.buckets.get_mut(index).unwrap_or(&mut self.over) += n;
@@ -103,6 +112,46 @@ pub const JOIN: [u64; 10] = [
     5_000 * MS,
     10_000 * MS,
 ];
+
+/// Media latency: 25 ms to 2 s, with a bound on the quarter of a second that is promised.
+pub const MEDIA_LATENCY: [u64; 12] = [
+    25 * MS,
+    50 * MS,
+    75 * MS,
+    100 * MS,
+    150 * MS,
+    200 * MS,
+    250 * MS,
+    300 * MS,
+    400 * MS,
+    600 * MS,
+    1_000 * MS,
+    2_000 * MS,
+];
+
+/// Round trips: 5 ms to 2 s.
+pub const RTT: [u64; 13] = [
+    5 * MS,
+    10 * MS,
+    20 * MS,
+    35 * MS,
+    50 * MS,
+    75 * MS,
+    100 * MS,
+    150 * MS,
+    200 * MS,
+    300 * MS,
+    500 * MS,
+    1_000 * MS,
+    2_000 * MS,
+];
+
+/// Interarrival jitter: 1 to 250 ms.
+pub const JITTER: [u64; 9] = [MS, 2 * MS, 5 * MS, 10 * MS, 20 * MS, 30 * MS, 50 * MS, 100 * MS, 250 * MS];
+
+/// Lost shares: none, one in a thousand, up to all, with bounds on two, three and five per cent. In billionths.
+pub const LOSS: [u64; 11] =
+    [0, MS, 5 * MS, 10 * MS, 20 * MS, 30 * MS, 50 * MS, 100 * MS, 200 * MS, 400 * MS, 1_000 * MS];
 
 /// Keyframe latency: 50 ms to 5 s.
 pub const KEYFRAME_LATENCY: [u64; 8] =

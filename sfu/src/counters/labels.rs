@@ -53,14 +53,22 @@ labels! {
         Out = "out",
     }
 
+    /// What a packet that crosses our edge carries.
+    pub enum TrafficKind {
+        /// Audio.
+        Audio = "audio",
+        /// Video.
+        Video = "video",
+        /// RTCP, by compounds.
+        Rtcp = "rtcp",
+    }
+
     /// Why a packet is on the wire.
     pub enum Transmission {
         /// Sent once, as the encoder made it.
         First = "first",
         /// A retransmission, RFC 4588.
         Rtx = "rtx",
-        /// Forward error correction.
-        Fec = "fec",
         /// Probes and fillers: no media inside.
         Padding = "padding",
     }
@@ -79,17 +87,33 @@ labels! {
 
     /// What became of a subscriber's PLI or FIR.
     pub enum RequestOutcome {
-        /// Sent on to the publisher.
+        /// The publisher is asked, at once.
         Forwarded = "forwarded",
-        /// A request for the same stream was already on its way.
+        /// Others wait for the same keyframe already.
         Merged = "merged",
-        /// Over the rate the publisher is protected by.
+        /// The publisher is not asked for it now: it was asked a moment ago, or sends nothing that could be asked for.
         Suppressed = "suppressed",
+    }
+
+    /// What became of a packet that a subscriber's NACK asked for.
+    pub enum RepairOutcome {
+        /// It was sent again.
+        Hit = "hit",
+        /// It can be had no more, or is of no use any more: the ring has moved on, or a keyframe has begun since.
+        MissExpired = "miss_expired",
+        /// The publisher's leg lost it. Our own NACK is out, and what comes of it goes to everybody.
+        MissUpstream = "miss_upstream",
+        /// It was never sent, or not on a stream that is repaired.
+        MissUnknown = "miss_unknown",
+        /// It was sent again a moment ago, or often enough.
+        Duplicate = "duplicate",
+        /// More is asked for than repairs may take.
+        OverBudget = "over_budget",
     }
 
     /// How a join ended.
     pub enum JoinResult {
-        /// The first packet flowed.
+        /// ICE and DTLS are up.
         Ok = "ok",
         /// Accepted, and then something broke.
         Failed = "failed",
@@ -104,26 +128,16 @@ labels! {
     pub enum JoinOutcome {
         /// Joined.
         Ok = "none",
-        /// The host's token did not hold.
-        BadToken = "bad_token",
         /// The host or the peer gave up.
         Cancelled = "cancelled",
-        /// Admission refused: no headroom.
-        Saturated = "saturated",
-        /// The node is draining.
-        Draining = "draining",
         /// A configured maximum is reached.
         Limit = "limit",
-        /// Too many joins at once.
-        Rate = "rate",
         /// The offer cannot be answered.
         Negotiation = "negotiation",
         /// ICE did not connect in time.
         IceTimeout = "ice_timeout",
         /// The DTLS handshake failed.
         DtlsFailed = "dtls_failed",
-        /// Connected, but no packet came.
-        NoFirstPacket = "no_first_packet",
         /// Our fault.
         Internal = "internal",
     }
@@ -152,16 +166,28 @@ labels! {
     pub enum IceOutcome {
         /// A pair was selected.
         Connected = "none",
-        /// No check arrived, or none succeeded, in time.
+        /// No check arrived in time.
         Timeout = "timeout",
-        /// The peer offered nothing to check.
-        NoCandidates = "no_candidates",
-        /// MESSAGE-INTEGRITY never held.
+        /// Checks arrived, and MESSAGE-INTEGRITY never held.
         Auth = "auth",
-        /// Consent was lost before media flowed, RFC 7675.
-        Consent = "consent",
-        /// Anything else.
-        Other = "other",
+    }
+
+    /// By what path a peer comes, by the candidate it had announced for it.
+    pub enum PathKind {
+        /// Its own address.
+        Host = "host",
+        /// Its NAT's, as a STUN server told.
+        Srflx = "srflx",
+        /// One that it had not announced: its NAT's, or hidden behind a name.
+        Prflx = "prflx",
+        /// A TURN server's.
+        Relay = "relay",
+    }
+
+    /// How datagrams reach us.
+    pub enum Transport {
+        /// The only way so far.
+        Udp = "udp",
     }
 
     /// Whether the peer signalled a relay candidate.
@@ -186,14 +212,10 @@ labels! {
         Ok = "none",
         /// The flights stopped.
         Timeout = "timeout",
-        /// Either side sent a fatal alert.
-        Alert = "alert",
         /// The certificate is not the one SDP announced.
         Fingerprint = "fingerprint",
-        /// No common protocol version, cipher suite or SRTP profile.
+        /// No SRTP profile in common.
         Version = "version",
-        /// Too many handshakes.
-        RateLimited = "rate_limited",
         /// Anything else.
         Other = "other",
     }
@@ -208,20 +230,14 @@ labels! {
         AesCm80 = "aes_cm_80",
     }
 
-    /// Why a session ended. The last four are drops: nobody asked for them.
+    /// Why a session ended. The last three are drops: nobody asked for them.
     pub enum EndReason {
         /// The peer or its host left.
         Left = "left",
-        /// The host removed the peer.
-        Kicked = "kicked",
-        /// Its room closed.
-        RoomClosed = "room_closed",
         /// The node drained.
         Drained = "drained",
         /// ICE did not connect in time.
         IceTimeout = "ice_timeout",
-        /// The peer closed DTLS.
-        DtlsClosed = "dtls_closed",
         /// Consent to send ran out, RFC 7675.
         ConsentExpired = "consent_expired",
         /// Our fault, or the peer broke the protocol.
@@ -238,10 +254,108 @@ labels! {
         Worker = "worker",
     }
 
-    /// A bounded queue whose depth is exported.
+    /// Which of a peer's roles a round trip is told for: one path, perhaps both.
+    pub enum Leg {
+        /// It publishes.
+        Publisher = "publisher",
+        /// It receives.
+        Subscriber = "subscriber",
+    }
+
+    /// What a layer has more of.
+    pub enum Axis {
+        /// Pixels.
+        Spatial = "spatial",
+        /// Pictures a second.
+        Temporal = "temporal",
+    }
+
+    /// Which way a subscriber's layer changed.
+    pub enum Step {
+        /// To more.
+        Up = "up",
+        /// To less.
+        Down = "down",
+    }
+
+    /// Why a subscriber's layer changed.
+    pub enum SwitchCause {
+        /// A network, the subscriber's or its publisher's, has room for more, or less.
+        Bwe = "bwe",
+        /// The host said so.
+        Request = "request",
+    }
+
+    /// A share of lost packets above which a subscriber suffers.
+    pub enum LossThreshold {
+        /// One sees it now and then.
+        Two = "0.02",
+        /// One sees it.
+        Three = "0.03",
+        /// One minds it.
+        Five = "0.05",
+    }
+
+    /// How many are in a room.
+    pub enum RoomSize {
+        /// Somebody waits.
+        One = "1",
+        /// A call.
+        Two = "2",
+        /// A few.
+        UpTo5 = "3-5",
+        /// A team.
+        UpTo10 = "6-10",
+        /// A class.
+        UpTo25 = "11-25",
+        /// A lecture.
+        UpTo50 = "26-50",
+        /// A hall.
+        UpTo100 = "51-100",
+        /// An audience.
+        More = "101+",
+    }
+
+    /// What processes wait for, as the kernel tells (`/proc/pressure`).
+    pub enum Pressure {
+        /// A CPU.
+        Cpu = "cpu",
+        /// Memory.
+        Memory = "memory",
+        /// A disk.
+        Io = "io",
+    }
+
+    /// What was to be let in.
+    pub enum AdmissionScope {
+        /// A peer, into a room.
+        Join = "join",
+        /// A track.
+        Publish = "publish",
+    }
+
+    /// Whether it was.
+    pub enum AdmissionDecision {
+        /// It was.
+        Accept = "accept",
+        /// It was not.
+        Reject = "reject",
+    }
+
+    /// Whether it was let in, and why not. The label is the reason; see [`Admission::decision`].
+    pub enum Admission {
+        /// It was.
+        Ok = "ok",
+        /// A configured maximum is reached.
+        Limit = "limit",
+    }
+
+    /// A queue whose depth is exported.
     pub enum Queue {
         /// Packets that subscribers are owed.
         Egress = "egress",
+        /// Calls of the host's.
+        Control = "control",
     }
 
     /// A socket batch.
@@ -260,9 +374,47 @@ impl JoinOutcome {
         match self {
             Ok => JoinResult::Ok,
             Cancelled => JoinResult::Cancelled,
-            BadToken | Saturated | Draining | Limit | Rate => JoinResult::Rejected,
-            Negotiation | IceTimeout | DtlsFailed | NoFirstPacket | Internal => JoinResult::Failed,
+            Limit => JoinResult::Rejected,
+            Negotiation | IceTimeout | DtlsFailed | Internal => JoinResult::Failed,
         }
+    }
+}
+
+impl Admission {
+    /// The coarse half of the pair.
+    pub const fn decision(self) -> AdmissionDecision {
+        match self {
+            Admission::Ok => AdmissionDecision::Accept,
+            Admission::Limit => AdmissionDecision::Reject,
+        }
+    }
+}
+
+impl LossThreshold {
+    /// As a share.
+    pub const fn ratio(self) -> f64 {
+        match self {
+            LossThreshold::Two => 0.02,
+            LossThreshold::Three => 0.03,
+            LossThreshold::Five => 0.05,
+        }
+    }
+}
+
+impl RoomSize {
+    /// The class of a room; `None` of an empty one.
+    pub const fn of(peers: usize) -> Option<RoomSize> {
+        Some(match peers {
+            0 => return None,
+            1 => RoomSize::One,
+            2 => RoomSize::Two,
+            3..=5 => RoomSize::UpTo5,
+            6..=10 => RoomSize::UpTo10,
+            11..=25 => RoomSize::UpTo25,
+            26..=50 => RoomSize::UpTo50,
+            51..=100 => RoomSize::UpTo100,
+            _ => RoomSize::More,
+        })
     }
 }
 
@@ -309,8 +461,8 @@ pub const fn can_occur(direction: Direction, kind: DropKind, reason: DropReason)
         (Direction::In, DropReason::Malformed) => true,
         (Direction::In, DropReason::Oversize) => matches!(kind, Other),
         (Direction::In, DropReason::Policed) => matches!(kind, Audio | Video),
-        // The datagram backlog knows no kinds; a replica's inbox does.
-        (Direction::In, DropReason::QueueFull) => !matches!(kind, Rtcp),
+        // Handshakes that come all at once.
+        (Direction::In, DropReason::QueueFull) => matches!(kind, Other),
         (Direction::Out, DropReason::Expired) => matches!(kind, Audio | Video),
         // STUN and DTLS answers go through the same socket.
         (Direction::Out, DropReason::QueueFull) => true,
@@ -368,9 +520,7 @@ fn values_stand_at_their_own_index() {
 
 #[test]
 fn audio_can_be_seen_not_to_drop() {
-    for reason in [DropReason::QueueFull, DropReason::Policed] {
-        assert!(can_occur(Direction::In, DropKind::Audio, reason));
-    }
+    assert!(can_occur(Direction::In, DropKind::Audio, DropReason::Policed));
     assert!(can_occur(Direction::Out, DropKind::Audio, DropReason::QueueFull));
     assert!(!can_occur(Direction::In, DropKind::Audio, DropReason::SrtpAuth));
 }

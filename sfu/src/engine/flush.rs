@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::{Engine, Serving};
-use crate::counters::{Counters, Stage, Transmission};
+use crate::counters::{Counters, DropKind, RepairOutcome, Stage, Transmission};
 use crate::drop::DropReason;
 use crate::ids::{MediaKind, PeerKey};
 use crate::path::Path;
 use crate::session::slot::Piece;
 use crate::session::{Purpose, Queued, Session};
+use crate::wire::demux::{Protocol, protocol_of};
 
 /// One send: datagrams of `segment` bytes back to back, the last of which may be shorter.
 #[derive(Clone, Copy, Debug)]
@@ -28,14 +29,34 @@ pub struct Transmit<'a> {
 pub enum SendFault {
     /// The kernel's buffer is full; the engine keeps the datagrams and tries again at the next flush.
     WouldBlock,
+    /// There was no room, and nothing will say when there is: the datagrams are lost and counted.
+    NoRoom,
+    /// The path takes no datagrams of this size; they are lost and counted.
+    TooLarge,
     /// The kernel refused; the datagrams are lost and counted.
     Refused,
+}
+
+impl SendFault {
+    fn reason(self) -> DropReason {
+        match self {
+            SendFault::WouldBlock | SendFault::NoRoom => DropReason::SendWouldBlock,
+            SendFault::TooLarge => DropReason::Oversize,
+            SendFault::Refused => DropReason::SendError,
+        }
+    }
 }
 
 /// Where a flush puts its datagrams.
 pub trait Outlet {
     /// Sends now, or says why not. A refused or blocked send must have sent nothing.
     fn send(&mut self, transmit: Transmit<'_>) -> Result<(), SendFault>;
+
+    /// Datagrams that one send on this path may hold.
+    fn most_segments(&self, path: &Path) -> usize {
+        let _ = path;
+        MAX_SEGMENTS
+    }
 }
 
 /// Linux takes 64 segments and 65,507 bytes of UDP payload in one `UDP_SEGMENT` send.
@@ -49,6 +70,8 @@ const MAX_PACKET: usize = 2048 + 256;
 pub struct Slab {
     bytes: Vec<u8>,
     run: Run,
+    /// Packets that the path at hand takes in one send.
+    most: usize,
     /// Sealed runs that found the socket full. A packet is sealed once, so they wait as they are. Two at
     /// most: the run that blocked, and the packet that closed it.
     stalled: VecDeque<Stalled>,
@@ -102,8 +125,8 @@ impl Run {
     }
 
     /// Whether a packet of `len` bytes may follow in the same send.
-    fn takes(&self, len: usize) -> bool {
-        self.is_empty() || (len <= self.segment && self.count < MAX_SEGMENTS)
+    fn takes(&self, len: usize, most: usize) -> bool {
+        self.is_empty() || (len <= self.segment && self.count < most)
     }
 
     fn push(&mut self, at: usize, len: usize) {
@@ -147,8 +170,9 @@ impl Engine {
             self.slab.stalled.pop_front();
         }
         while let Some((path, datagram)) = self.parting.pop_front() {
-            // A goodbye that does not fit is no loss: the peer's consent runs out.
-            let _ = outlet.send(Transmit { path, contents: &datagram, segment: None });
+            // A goodbye that does not fit is not kept: the peer's consent runs out.
+            let result = outlet.send(Transmit { path, contents: &datagram, segment: None });
+            settle_control(&mut self.counters, &datagram, 0, result);
         }
         while let Some(&key) = self.dirty.front() {
             self.serving = Serving::Peer(key);
@@ -173,18 +197,21 @@ impl Engine {
     fn flush_session(&mut self, now: Instant, key: PeerKey, outlet: &mut impl Outlet) -> bool {
         let Engine { sessions, rooms, counters, slab, .. } = self;
         let Some(session) = sessions.get_mut(key) else { return true };
+        let overhead = session.seal_overhead();
+        session.tell_crowded_out(counters);
         while let Some((path, datagram)) = session.poll_control() {
-            let transmit = Transmit { path, contents: &datagram, segment: None };
-            if outlet.send(transmit) == Err(SendFault::WouldBlock) {
+            let result = outlet.send(Transmit { path, contents: &datagram, segment: None });
+            if result == Err(SendFault::WouldBlock) {
                 session.return_control(path, datagram);
                 return false;
             }
+            settle_control(counters, &datagram, overhead, result);
         }
         let Some(path) = session.ice.selected() else {
             // No way to send: the queue is bounded and the session's timers will end it.
             return true;
         };
-        let overhead = session.seal_overhead();
+        slab.most = outlet.most_segments(&path).min(MAX_SEGMENTS);
         let router = &rooms[session.room].router;
         while let Some(queued) = session.queue.pop_front() {
             let kind = session.slots.get(usize::from(queued.slot)).map_or(MediaKind::Video, |slot| slot.kind);
@@ -231,8 +258,11 @@ impl Engine {
                 counters.join_stage(Stage::FirstPacket, since_keys);
                 counters.join_stage(Stage::Total, since_join);
             }
+            if queued.asked {
+                counters.repair_request(kind, RepairOutcome::Hit, 1);
+            }
             let arrived = stored.meta.arrived;
-            let flowing = slab.run.takes(len) || slab.send_run(now, path, outlet, counters);
+            let flowing = slab.run.takes(len, slab.most) || slab.send_run(now, path, outlet, counters);
             slab.run.push(at, len);
             slab.run.tally.add(kind, &queued, len - overhead, arrived);
             if !flowing {
@@ -243,6 +273,9 @@ impl Engine {
             if slab.run.is_closed(len) && !slab.send_run(now, path, outlet, counters) {
                 return false;
             }
+        }
+        for (after, oldest) in session.forwarded_after.iter_mut().zip(slab.run.tally.oldest) {
+            *after = oldest.map(|at| now.saturating_duration_since(at)).or(*after);
         }
         slab.send_run(now, path, outlet, counters)
     }
@@ -288,10 +321,14 @@ impl Slab {
 }
 
 /// Books a packet that could not be written. A repair that is not made was never owed, nor is what is left out.
-fn unsent(counters: &mut Counters, kind: MediaKind, queued: &Queued, reason: DropReason) {
+pub fn unsent(counters: &mut Counters, kind: MediaKind, queued: &Queued, reason: DropReason) {
     if queued.purpose == Purpose::First {
         counters.unqueued(kind, 1);
         counters.dropped_out(kind.into(), reason, 1);
+    } else if queued.asked {
+        let over_budget = reason == DropReason::QueueFull;
+        let outcome = if over_budget { RepairOutcome::OverBudget } else { RepairOutcome::MissExpired };
+        counters.repair_request(kind, outcome, 1);
     }
 }
 
@@ -313,7 +350,22 @@ fn settle(now: Instant, counters: &mut Counters, tally: &Tally, result: Result<(
                     counters.forward_latency(kind, now.saturating_duration_since(oldest), packets);
                 }
             }
-            Err(_) => counters.dropped_out(kind.into(), DropReason::SendError, packets),
+            Err(fault) => counters.dropped_out(kind.into(), fault.reason(), packets),
         }
     }
 }
+
+/// Books a datagram of STUN, DTLS or RTCP, sealed with so much `overhead`.
+fn settle_control(counters: &mut Counters, datagram: &[u8], overhead: usize, result: Result<(), SendFault>) {
+    match (protocol_of(datagram), result) {
+        (Some(Protocol::Rtcp), Ok(())) => {
+            counters.egress_rtcp(datagram.len().saturating_sub(overhead + SRTCP_INDEX));
+        }
+        (_, Ok(())) => {}
+        (Some(Protocol::Rtcp), Err(fault)) => counters.dropped_out(DropKind::Rtcp, fault.reason(), 1),
+        (_, Err(fault)) => counters.dropped_out(DropKind::Other, fault.reason(), 1),
+    }
+}
+
+/// The E bit and the index at the end of each SRTCP packet, RFC 3711 §3.4.
+const SRTCP_INDEX: usize = 4;

@@ -4,15 +4,14 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::{Engine, Serving};
-use crate::counters::{
-    DropKind, DtlsOutcome, IceOutcome, JoinOutcome, Relay, RequestOutcome, SrtpProfile, Stage,
-};
+use super::{Engine, PUBLISHER_RTT, Serving};
+use crate::counters::{DropKind, DtlsOutcome, IceOutcome, JoinOutcome, RequestOutcome, SrtpProfile, Stage};
 use crate::drop::DropReason;
 use crate::event::{CapCause, LeaveReason, PeerEvent};
 use crate::ids::{MediaKind, PeerKey, Ssrc, TrackKey};
 use crate::media::keyframe::Want;
 use crate::path::Path;
+use crate::router::Publication;
 use crate::router::selection::Verdict;
 use crate::session::dtls::{DtlsEvent, DtlsFailure};
 use crate::session::srtp::Profile;
@@ -77,7 +76,10 @@ impl Engine {
         let first = session.ice.last_check().is_none();
         let before = session.ice.selected();
         match session.ice.handle_request(now, path, datagram) {
-            Err(reason) => self.counters.dropped_in(DropKind::Other, reason),
+            Err(reason) => {
+                session.refused_checks = true;
+                self.counters.dropped_in(DropKind::Other, reason);
+            }
             Ok(checked) => {
                 session.push_control(path, BytesMut::from(&checked.response[..]));
                 let since_join = now.saturating_duration_since(session.joined_at);
@@ -93,11 +95,13 @@ impl Engine {
                 }
                 let moved = before.is_some() && session.ice.selected() != before;
                 if first {
-                    self.counters.ice_session(IceOutcome::Connected, Relay::None);
+                    let relay = session.relay_offered();
+                    self.counters.ice_session(IceOutcome::Connected, relay);
                     self.counters.join_stage(Stage::Ice, since_join);
                     self.expect(now, key, Duration::ZERO);
                     self.reschedule(key);
                 }
+                self.note_path(key);
                 if moved {
                     self.ask_anew(now, key);
                 }
@@ -105,6 +109,17 @@ impl Engine {
             }
         }
         self.serving = Serving::Nobody;
+    }
+
+    /// Books the path that the peer is reached by, if it is another one than before.
+    pub(super) fn note_path(&mut self, key: PeerKey) {
+        let session = &mut self.sessions[key];
+        let path = session.ice.selected();
+        if session.booked_path.map(|(path, _)| path) != path {
+            let kind = path.map(|path| session.path_kind(&path));
+            let before = std::mem::replace(&mut session.booked_path, path.zip(kind));
+            self.counters.selected_path(kind, before.map(|(_, kind)| kind));
+        }
     }
 
     fn handle_dtls(&mut self, now: Instant, key: PeerKey, datagram: &[u8]) {
@@ -151,7 +166,8 @@ impl Engine {
                     self.counters.dtls_handshake(match failure {
                         DtlsFailure::Timeout => DtlsOutcome::Timeout,
                         DtlsFailure::Fingerprint => DtlsOutcome::Fingerprint,
-                        _ => DtlsOutcome::Other,
+                        DtlsFailure::NoProfile => DtlsOutcome::Version,
+                        DtlsFailure::Protocol => DtlsOutcome::Other,
                     });
                     self.remove(now, key, LeaveReason::DtlsFailed);
                     return false;
@@ -175,23 +191,43 @@ impl Engine {
         let (mut missing, mut lost) = (Vec::new(), Vec::new());
         for message in heard {
             match message {
-                Heard::KeyframeWanted { slot } => {
-                    self.note_keyframe_wanted(key, slot);
+                Heard::KeyframeWanted { slots } => {
+                    // One FIR may ask for several streams: what became of it is the best that became of any.
+                    let outcomes = slots.into_iter().map(|slot| self.note_keyframe_wanted(now, key, slot));
+                    let outcome = outcomes.min_by_key(|outcome| *outcome as usize);
+                    self.counters.keyframe_request(outcome.unwrap_or(RequestOutcome::Suppressed), 1);
                     wanted = true;
                 }
                 Heard::Missing(packet) => missing.push(packet),
                 Heard::Lost(packet) => lost.push(packet),
                 Heard::SenderReport { ssrc } => self.note_report(key, ssrc),
+                Heard::Reported { slot } => self.note_media_latency(key, slot),
             }
         }
-        wanted |= self.repair(now, key, &missing, false);
-        wanted |= self.repair(now, key, &lost, true);
+        wanted |= self.repair(now, key, &missing, true);
+        wanted |= self.repair(now, key, &lost, false);
         if wanted {
             let room = self.sessions[key].room;
             self.poll_keyframes(now, room);
         }
         self.mark_dirty(key);
         self.share_downlink(now, key);
+    }
+
+    /// How long a picture or a word takes from its publisher to this subscriber, where both round trips are known.
+    fn note_media_latency(&mut self, key: PeerKey, slot: usize) {
+        let session = &self.sessions[key];
+        let Some((slot, source)) = session.slots.get(slot).and_then(|slot| Some((slot, slot.source()?)))
+        else {
+            return;
+        };
+        let publisher = self.sessions.get(source.publisher).and_then(|other| other.reception.measured_rtt());
+        let subscriber = session.reception.measured_rtt();
+        if let (Some(up), Some(here), Some(down)) =
+            (publisher, session.forwarded_after[slot.kind as usize], subscriber)
+        {
+            self.counters.media_latency(slot.kind, up / 2 + here + down / 2);
+        }
     }
 
     /// A publisher told its clock: its subscribers' timestamps and reports follow it.
@@ -207,20 +243,27 @@ impl Engine {
     }
 
     /// A subscriber needs a keyframe on one of its slots: its publisher hears it once, whoever else asks.
-    pub(super) fn note_keyframe_wanted(&mut self, key: PeerKey, slot: usize) {
+    pub(super) fn note_keyframe_wanted(&mut self, now: Instant, key: PeerKey, slot: usize) -> RequestOutcome {
+        self.want_keyframe(now, key, slot).unwrap_or(RequestOutcome::Suppressed)
+    }
+
+    fn want_keyframe(&mut self, now: Instant, key: PeerKey, slot: usize) -> Option<RequestOutcome> {
         let session = &self.sessions[key];
-        let room = session.room;
-        let live = session.slots.get(slot).filter(|slot| slot.live);
-        let Some(source) = live.and_then(|slot| slot.source()) else { return };
-        let Some(track) = self.rooms[room].router.tracks.get_mut(source.track) else { return };
-        let Some(subscription) = track.subscription_mut(key, slot as u16) else { return };
-        let selection = &subscription.selection;
-        let layer = selection.current().unwrap_or(selection.target());
-        let Some(layer) = track.layers.get_mut(usize::from(layer)) else { return };
-        self.counters.keyframe_request(match layer.keyframes.want() {
-            Want::Fresh => RequestOutcome::Forwarded,
-            Want::Merged => RequestOutcome::Merged,
-        });
+        let source = session.slots.get(slot).filter(|slot| slot.live)?.source()?;
+        let track = self.rooms[session.room].router.tracks.get_mut(source.track)?;
+        let selection = &track.subscription_mut(key, slot as u16)?.selection;
+        let index = selection.current().unwrap_or(selection.target());
+        let keyframes = &mut track.layers.get_mut(usize::from(index))?.keyframes;
+        let Publication { publisher, mid, .. } = track.publication;
+        let fresh = keyframes.want() == Want::Fresh;
+        // As poll_keyframes will see it.
+        let is_due = keyframes.poll_timeout(now, PUBLISHER_RTT) == Some(now);
+        let is_sent = self.sessions.get(publisher)?.uplinks.active_ssrc(mid, index).is_some();
+        Some(match (fresh, is_due && is_sent) {
+            (false, _) => RequestOutcome::Merged,
+            (true, true) => RequestOutcome::Forwarded,
+            (true, false) => RequestOutcome::Suppressed,
+        })
     }
 
     fn handle_rtp(&mut self, now: Instant, arrived: Instant, key: PeerKey, datagram: &mut [u8]) {
@@ -341,12 +384,15 @@ impl Engine {
                 waiting |= kind == MediaKind::Video;
             }
         }
-        if waiting {
-            track.layers[usize::from(index)].keyframes.want();
-            self.poll_keyframes(now, room);
-        }
         if switched {
+            track.tell_switches(index, |axis, step, cause| counters.layer_switch(axis, step, cause));
             self.tell_layers(room, received.track);
+        }
+        if waiting {
+            if let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) {
+                track.layers[usize::from(index)].keyframes.want();
+            }
+            self.poll_keyframes(now, room);
         }
         self.review(now, room, received.track);
     }

@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 use super::Engine;
 use crate::config::LayerLimit;
 use crate::congestion::throttle::Change;
-use crate::counters::RequestOutcome;
 use crate::event::{LayerInfo, PeerEvent};
 use crate::ids::{MediaKind, PeerKey, RoomKey, TrackKey};
-use crate::media::keyframe::Want;
 use crate::router::allocate::{allocate, next_cost};
 use crate::session::Session;
 use crate::session::slot::Slot;
@@ -23,7 +21,8 @@ impl Engine {
             return;
         };
         let mut wanted = 0_u8;
-        track.review(now, |layer| wanted |= 1 << (layer & 7));
+        let want = |layer| wanted |= 1_u8 << (layer & 7);
+        track.review(now, want, |axis, step, cause| counters.layer_switch(axis, step, cause));
         if wanted == 0 {
             return;
         }
@@ -31,7 +30,7 @@ impl Engine {
             track.layers.iter_mut().enumerate().filter(|(index, _)| wanted >> index & 1 == 1)
         {
             debug_assert!(index < 8, "four layers at most are negotiated");
-            counters.keyframe_request(outcome(layer.keyframes.want()));
+            layer.keyframes.want();
         }
         self.poll_keyframes(now, room);
     }
@@ -104,7 +103,7 @@ impl Engine {
     /// A subscriber is about to connect, in so long or later: keyframes that are asked for now will wait in the ring,
     /// unless there are some that will not be too old by then.
     pub(super) fn expect(&mut self, now: Instant, key: PeerKey, within: Duration) {
-        let Engine { sessions, rooms, counters, .. } = self;
+        let Engine { sessions, rooms, .. } = self;
         let session = &sessions[key];
         let room = session.room;
         let router = &mut rooms[room].router;
@@ -114,7 +113,7 @@ impl Engine {
             let target = usize::from(track.foreseen(now, slot.limit));
             let Some(layer) = track.layers.get_mut(target) else { continue };
             if layer.head(now + within).is_none() {
-                counters.keyframe_request(outcome(layer.keyframes.want()));
+                layer.keyframes.want();
             }
         }
         self.poll_keyframes(now, room);
@@ -129,7 +128,7 @@ impl Engine {
         let Some(subscription) = track.subscription_mut(key, index as u16) else { return };
         let target = usize::from(subscription.selection.target());
         let Some(layer) = track.layers.get_mut(target) else { return };
-        self.counters.keyframe_request(outcome(layer.keyframes.want()));
+        layer.keyframes.want();
         self.poll_keyframes(now, room);
     }
 
@@ -197,13 +196,6 @@ impl Engine {
             let publisher = self.info(source.publisher);
             self.emit(key, PeerEvent::CodecMissing { mid, publisher, codec: source.codec.to_string() });
         }
-    }
-}
-
-fn outcome(want: Want) -> RequestOutcome {
-    match want {
-        Want::Fresh => RequestOutcome::Forwarded,
-        Want::Merged => RequestOutcome::Merged,
     }
 }
 

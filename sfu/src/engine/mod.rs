@@ -22,7 +22,9 @@ use bytes::BytesMut;
 use slotmap::SlotMap;
 
 use crate::config::{LayerLimit, Limits, PeerConfig};
-use crate::counters::{Counters, EndReason, IceOutcome, JoinOutcome, PanicScope, Relay};
+use crate::counters::{
+    Admission, AdmissionScope, Counters, EndReason, IceOutcome, JoinOutcome, PanicScope, nanos,
+};
 use crate::drop::DropReason;
 use crate::error::{JoinError, NegotiateError};
 use crate::event::{CapCause, LeaveReason, PeerEvent, PeerInfo};
@@ -91,6 +93,8 @@ pub struct Engine {
     closing: bool,
     slab: flush::Slab,
     random: SystemRandom,
+    /// Until when participants' time is counted.
+    counted_until: Option<Instant>,
 }
 
 struct Room {
@@ -131,6 +135,7 @@ impl Engine {
             closing: false,
             slab: flush::Slab::default(),
             random: SystemRandom::new(),
+            counted_until: None,
         }
     }
 
@@ -148,6 +153,11 @@ impl Engine {
         self.serving = Serving::Newcomer;
         let result = self.admit(now, room, config, offer);
         self.serving = Serving::Nobody;
+        let admission = match &result {
+            Ok(_) | Err(JoinError::Offer(_)) => Admission::Ok,
+            Err(_) => Admission::Limit,
+        };
+        self.counters.admission(AdmissionScope::Join, admission);
         match &result {
             Ok(_) => {}
             Err(JoinError::Offer(_)) => self.counters.joined(JoinOutcome::Negotiation),
@@ -207,8 +217,12 @@ impl Engine {
         });
         self.serving = Serving::Peer(key);
         self.book.add_ufrag(&credentials.ufrag, key);
+        self.count_time(now);
         self.greet(room_key, key);
-        self.rooms[room_key].router.enter(key);
+        let router = &mut self.rooms[room_key].router;
+        let before = router.peers.len();
+        router.enter(key);
+        self.counters.gauges.resized(before, before + 1);
         self.sync_media(now, key);
         self.resubscribe(now, room_key);
         self.reschedule(key);
@@ -413,6 +427,7 @@ impl Engine {
             let announced = self.config.candidates.clone();
             self.emit(key, PeerEvent::Unreachable { announced });
         }
+        self.note_path(key);
         let session = &mut self.sessions[key];
         session.handle_timeout(now);
         if !self.serve_dtls(now, key) {
@@ -475,6 +490,29 @@ impl Engine {
             }
         }
         timers.schedule(Due::Room(key), &mut room.scheduled, next);
+    }
+
+    // ---- gauges ------------------------------------------------------------------------------------
+
+    /// Brings up to date what is not kept so all the time: to be called each second.
+    pub fn sample(&mut self, now: Instant) {
+        self.count_time(now);
+        let gauges = &mut self.counters.gauges;
+        let sizes = self.rooms.values().map(|room| room.router.peers.len());
+        gauges.largest_room = sizes.max().unwrap_or(0) as u64;
+        gauges.queue_capacity = (self.sessions.len() * self.config.limits.queue) as u64;
+        let publishers = self.sessions.values().filter(|session| session.uplinks.iter().next().is_some());
+        let caps = publishers.filter_map(|session| session.cap.get());
+        gauges.capped_publishers = caps.clone().count() as u64;
+        let lowest = caps.min().or(self.config.publish_cap).unwrap_or(crate::session::cap::LIFTED);
+        gauges.lowest_cap = lowest.as_bps();
+    }
+
+    fn count_time(&mut self, now: Instant) {
+        let passed = self.counted_until.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.counted_until = self.counted_until.max(Some(now));
+        let together = nanos(passed).saturating_mul(self.counters.gauges.participants);
+        self.counters.participant_time = self.counters.participant_time.wrapping_add(together);
     }
 
     // ---- panics ------------------------------------------------------------------------------------
@@ -567,12 +605,20 @@ impl Engine {
         let info = self.info(key);
         self.book.remove_peer(key);
         if let Some(mut session) = self.sessions.remove(key) {
+            session.tell_crowded_out(&mut self.counters);
+            session.quality.end(&mut self.counters);
+            self.counters.selected_path(None, session.booked_path.map(|(_, kind)| kind));
+            if reason == LeaveReason::IceTimeout && session.ice.last_check().is_none() {
+                let refused = session.refused_checks;
+                let outcome = if refused { IceOutcome::Auth } else { IceOutcome::Timeout };
+                self.counters.ice_session(outcome, session.relay_offered());
+            }
             self.timers.schedule(Due::Peer(key), &mut session.scheduled, None);
-            for kind in session.queued_kinds() {
-                self.counters.unqueued(kind, 1);
-                self.counters.dropped_out(kind.into(), DropReason::Expired, 1);
+            for (queued, kind) in session.queued_kinds() {
+                flush::unsent(&mut self.counters, kind, queued, DropReason::Expired);
             }
         }
+        self.count_time(now);
         self.counters.gauges.participants -= 1;
         self.counters.gauges.active_handles -= 1;
         self.counters.session_ended(end_reason(reason));
@@ -584,11 +630,10 @@ impl Engine {
                 _ => JoinOutcome::Cancelled,
             });
         }
-        if reason == LeaveReason::IceTimeout {
-            self.counters.ice_session(IceOutcome::Timeout, Relay::None);
-        }
         let room = &mut self.rooms[room_key];
+        let before = room.router.peers.len();
         room.router.leave(key);
+        self.counters.gauges.resized(before, room.router.peers.len());
         if room.router.is_empty() {
             self.timers.schedule(Due::Room(room_key), &mut room.scheduled, None);
             if let Some(room) = self.rooms.remove(room_key) {

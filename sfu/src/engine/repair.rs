@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Engine;
+use crate::counters::RepairOutcome;
 use crate::ids::{MediaKind, PeerKey, Ssrc, TrackKey};
 use crate::media::nack::{MAX_AGE, MAX_GAP};
 use crate::session::repairs::Missing;
@@ -15,33 +16,44 @@ enum Fate {
     Kept,
     /// It can, but a keyframe has begun since, or another layer.
     Spare,
-    /// It is yet to come from the publisher, and then goes to everybody; or nobody needs it.
+    /// It is yet to come from the publisher, and then goes to everybody.
+    Upstream,
+    /// Nobody needs it any more.
     Moot,
     /// It has left the ring, or would come too late, and without it the picture stands still.
     Gone,
 }
 
 impl Engine {
-    /// A subscriber misses packets, those of one slot together. Returns whether a keyframe is wanted. `told`: it did not
-    /// ask, or in vain, but feedback tells. What it tells can make a repair quicker, but is no reason for a keyframe.
-    pub(super) fn repair(&mut self, now: Instant, key: PeerKey, missing: &[Missing], told: bool) -> bool {
+    /// A subscriber misses packets, those of one slot together. Returns whether a keyframe is wanted.
+    /// `asked`: by NACK, so that what becomes of each is booked. Else feedback tells, which makes a repair quicker, but
+    /// is no reason for a keyframe.
+    pub(super) fn repair(&mut self, now: Instant, key: PeerKey, missing: &[Missing], asked: bool) -> bool {
         let mut wanted = false;
         for missing in missing.chunk_by(|a, b| (a.slot, a.feed) == (b.slot, b.feed)) {
             let fates = self.fates(now, key, missing);
             let count = |wanted: &[Fate]| fates.iter().filter(|fate| wanted.contains(fate)).count();
             let too_many = |count: usize| count > MAX_GAP as usize;
-            if !told && (fates.contains(&Fate::Gone) || too_many(count(&[Fate::Kept]))) {
-                self.note_keyframe_wanted(key, missing[0].slot.into());
+            if asked && (fates.contains(&Fate::Gone) || too_many(count(&[Fate::Kept]))) {
+                self.note_keyframe_wanted(now, key, missing[0].slot.into());
                 wanted = true;
             }
-            if too_many(count(&[Fate::Kept, Fate::Spare])) {
-                // They would only stand in the keyframe's way.
-                continue;
+            // They would only stand in the keyframe's way.
+            let crowded = too_many(count(&[Fate::Kept, Fate::Spare]));
+            let Engine { sessions, counters, .. } = self;
+            let session = &mut sessions[key];
+            let kind = session.slots[usize::from(missing[0].slot)].kind;
+            for (missing, fate) in missing.iter().zip(fates) {
+                let outcome = match fate {
+                    Fate::Kept | Fate::Spare if crowded => Some(RepairOutcome::OverBudget),
+                    Fate::Kept | Fate::Spare => session.repair(now, missing, asked),
+                    Fate::Upstream => Some(RepairOutcome::MissUpstream),
+                    Fate::Moot | Fate::Gone => Some(RepairOutcome::MissExpired),
+                };
+                if let Some(outcome) = outcome.filter(|_| asked) {
+                    counters.repair_request(kind, outcome, 1);
+                }
             }
-            let kept = missing.iter().zip(&fates);
-            let kept = kept.filter(|(_, fate)| matches!(fate, Fate::Kept | Fate::Spare));
-            let session = &mut self.sessions[key];
-            kept.for_each(|(missing, _)| session.repair(now, missing, told));
         }
         wanted
     }
@@ -66,7 +78,8 @@ impl Engine {
             // What came before the latest keyframe can be done without.
             let needed = layer.began().is_none_or(|keyframe| keyframe <= seq);
             match stored {
-                None if is_shown && needed && layer.history.has_left(seq) => Fate::Gone,
+                None if !layer.history.has_left(seq) => Fate::Upstream,
+                None if is_shown && needed => Fate::Gone,
                 None => Fate::Moot,
                 Some(_) if !is_video => Fate::Kept,
                 Some(stored) => {

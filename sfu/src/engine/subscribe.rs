@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{Engine, flush};
 use crate::config::Subscribe;
+use crate::counters::{Admission, AdmissionScope};
 use crate::event::{PeerEvent, PeerInfo, Rejection, SlotInfo};
 use crate::ids::{MediaKind, Mid, PeerKey, RoomKey, TrackKey};
 use crate::media::codec::Codec;
@@ -68,8 +69,10 @@ impl Engine {
             if session.uplinks.iter().count() >= self.config.limits.tracks_per_peer {
                 let (mid, reason) = (uplink.mid.to_string(), Rejection::TooMany);
                 self.emit(key, PeerEvent::LineRejected { mid, reason });
+                self.counters.admission(AdmissionScope::Publish, Admission::Limit);
                 continue;
             }
+            self.counters.admission(AdmissionScope::Publish, Admission::Ok);
             changed = true;
             let publication =
                 Publication { publisher: key, mid: uplink.mid, kind: uplink.kind, codec: binding.codec };
@@ -313,6 +316,7 @@ impl Engine {
             }
         }
         counters.fanout(MediaKind::Video, packets);
+        track.tell_switches(layer, |axis, step, cause| counters.layer_switch(axis, step, cause));
         flush::mark_dirty(dirty, session, key);
         let arrived = track.subscriptions().iter().find(|other| other.peer == key && other.slot == slot);
         let arrived = arrived.is_some_and(|other| other.selection.target() == layer);

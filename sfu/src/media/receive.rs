@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rtcp::reception_report::ReceptionReport;
 
+use super::loss::Totals;
 use crate::seq::SeqUnwrapper;
 
 /// Statistics of one incoming source, RFC 3550 §A.1, §A.3 and §A.8.
@@ -115,6 +116,11 @@ impl Receiver {
     /// Packets that never came, so far. A packet that came late counts as lost until it comes.
     pub fn lost(&self) -> u64 {
         self.expected().saturating_sub(self.packets)
+    }
+
+    /// What was expected so far, and what did not come.
+    pub fn totals(&self) -> Totals {
+        Totals { expected: self.expected() as u32, lost: i32::try_from(self.lost()).unwrap_or(i32::MAX) }
     }
 
     /// Interarrival jitter, RFC 3550 §A.8.

@@ -26,6 +26,8 @@ pub enum Verdict {
     Resend(u8),
     /// It was sent within the last round trip, so that the request has crossed with it, or often enough.
     Duplicate,
+    /// It may not leave again: what is left of the budget is for others.
+    OverBudget,
 }
 
 /// The packets lately resent on one slot, by sequence number modulo the number remembered: a request costs
@@ -78,7 +80,7 @@ impl Resends {
         let most = if is_beyond { MOST_RESENDS } else { MAX_RESENDS };
         let copies = copies[usize::from(times > 0)].min(most - times);
         if copies == 0 {
-            return Verdict::Duplicate;
+            return Verdict::OverBudget;
         }
         resent.times += copies;
         resent.answered_until = now.wrapping_add(rtt.as_millis() as u32);
@@ -143,7 +145,7 @@ mod tests {
         let judged = times.map(|now| (now, resends.judge(at(now), seq, ms(50), [1, 2])));
         let resent = judged.filter_map(|(now, verdict)| match verdict {
             Verdict::Resend(copies) => Some((now, copies)),
-            Verdict::Duplicate => None,
+            Verdict::Duplicate | Verdict::OverBudget => None,
         });
         resent.collect()
     }

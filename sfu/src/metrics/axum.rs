@@ -10,17 +10,39 @@ use ::axum::routing::get;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-use super::Metrics;
-
-/// The media type of what [`metrics_router`] answers.
-pub const OPENMETRICS_TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use super::{Metrics, OPENMETRICS_TEXT};
 
 /// Answers `GET /metrics` with this SFU's metrics as OpenMetrics text.
 ///
 /// A host with metrics of its own mounts both on one registry with [`Metrics::register`] instead,
-/// and serves that.
+/// and serves that with [`registry_router`].
+///
+/// ```no_run
+/// # async fn host(sfu: sluicegate::Sfu) -> std::io::Result<()> {
+/// let app = sluicegate::axum::metrics_router(sfu.metrics());
+/// // let app = your_routes.merge(app);
+/// # let _: axum::Router = app;
+/// # Ok(()) }
+/// ```
 pub fn metrics_router(metrics: Metrics) -> Router {
-    Router::new().route("/metrics", get(scrape)).with_state(Arc::new(metrics.registry()))
+    registry_router(Arc::new(metrics.registry()))
+}
+
+/// Answers `GET /metrics` with whatever the host has registered, as OpenMetrics text.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use sluicegate::prometheus_client::{metrics::counter::Counter, registry::Registry};
+///
+/// # async fn host(sfu: sluicegate::Sfu) {
+/// let mut registry = Registry::default();
+/// registry.register("app_greetings", "Times that somebody was greeted", Counter::<u64>::default());
+/// sfu.metrics().register(&mut registry);
+/// let app: axum::Router = sluicegate::axum::registry_router(Arc::new(registry));
+/// # }
+/// ```
+pub fn registry_router(registry: Arc<Registry>) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state(registry)
 }
 
 async fn scrape(State(registry): State<Arc<Registry>>) -> Response {
@@ -37,7 +59,7 @@ fn a_scrape_is_openmetrics_to_the_end() {
         .build()
         .expect("a runtime without drivers needs nothing");
     runtime.block_on(async {
-        let registry = Arc::new(Metrics::new(vec![]).registry());
+        let registry = Arc::new(Metrics::new(vec![], Default::default()).registry());
         let response = scrape(State(registry)).await;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()[header::CONTENT_TYPE], OPENMETRICS_TEXT);

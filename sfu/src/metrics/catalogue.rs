@@ -3,11 +3,14 @@
 //! This table is the only place where a metric has a name. The collector walks it, METRICS.md is
 //! generated from it, and the tests hold a scrape against it.
 
+use std::borrow::Cow;
+
 use crate::counters::*;
 use crate::drop::{DropReason, FilterReason};
 use crate::ids::MediaKind;
 
-use super::collector::Scrape;
+use super::scrape::Scrape;
+use super::snapshot::{MetricKind, MetricSample, MetricValue};
 
 /// One metric family.
 pub struct Family {
@@ -54,6 +57,8 @@ pub enum Occurs {
     Only(fn(&[usize]) -> bool),
     /// These. Another one is a mistake of ours, and is shown once it is not 0.
     Expected(fn(&[usize]) -> bool),
+    /// Those of which this machine tells.
+    Told(fn(&Scrape, &[usize]) -> bool),
 }
 
 /// The type of a family is the type of what is read.
@@ -64,9 +69,11 @@ pub enum Read {
     SecondsCounter(fn(&Scrape, &[usize]) -> u64),
     /// A present value.
     Gauge(fn(&Scrape, &[usize]) -> u64),
+    /// A present value with a fraction.
+    FloatGauge(fn(&Scrape, &[usize]) -> f64),
     /// A present time: nanoseconds here, seconds in the scrape.
     SecondsGauge(fn(&Scrape, &[usize]) -> u64),
-    /// Durations under these bounds, in nanoseconds.
+    /// Values under these bounds: billionths here, nanoseconds mostly, and whole units in the scrape.
     Histogram(&'static [u64], fn(&Scrape, &[usize]) -> Buckets),
     /// Facts about the build, as labels.
     Info(fn() -> Vec<(&'static str, String)>),
@@ -77,7 +84,7 @@ pub enum Read {
 pub struct Buckets {
     /// Not cumulative; the last one is `+Inf`.
     pub counts: Vec<u64>,
-    /// In nanoseconds.
+    /// In billionths.
     pub sum: u64,
 }
 
@@ -90,34 +97,95 @@ impl<const N: usize> From<&Hist<N>> for Buckets {
 }
 
 impl Family {
-    /// The word in the TYPE line.
-    pub fn type_name(&self) -> &'static str {
+    /// Its type.
+    pub fn kind(&self) -> MetricKind {
         match self.read {
-            Read::Counter(_) | Read::SecondsCounter(_) => "counter",
-            Read::Gauge(_) | Read::SecondsGauge(_) => "gauge",
-            Read::Histogram(..) => "histogram",
-            Read::Info(_) => "info",
+            Read::Counter(_) | Read::SecondsCounter(_) => MetricKind::Counter,
+            Read::Gauge(_) | Read::FloatGauge(_) | Read::SecondsGauge(_) => MetricKind::Gauge,
+            Read::Histogram(..) => MetricKind::Histogram,
+            Read::Info(_) => MetricKind::Info,
         }
     }
 
     /// The name without what prometheus-client appends: unit, then `_total` or `_info`.
     pub fn stem(&self) -> &'static str {
-        let suffix = match self.type_name() {
-            "counter" => "_total",
-            "info" => "_info",
-            _ => "",
+        let suffix = match self.kind() {
+            MetricKind::Counter => "_total",
+            MetricKind::Info => "_info",
+            MetricKind::Gauge | MetricKind::Histogram => "",
         };
         let name = self.name.strip_suffix(suffix).unwrap_or(self.name);
         let unit = self.unit.and_then(|unit| name.strip_suffix(unit));
         unit.and_then(|name| name.strip_suffix('_')).unwrap_or(name)
     }
 
-    /// Whether the sample at these indices belongs into the first scrape.
+    /// Whether the sample at these indices belongs into the first scrape, on a machine that tells everything.
+    #[cfg(test)]
     pub fn occurs(&self, at: &[usize]) -> bool {
         match self.occurs {
-            Occurs::Always => true,
+            Occurs::Always | Occurs::Told(_) => true,
             Occurs::Only(occurs) | Occurs::Expected(occurs) => occurs(at),
         }
+    }
+
+    /// Its samples, in exposition order.
+    pub fn samples(&self, scrape: &Scrape) -> Vec<MetricSample> {
+        if let Read::Info(facts) = self.read {
+            let labels = facts().into_iter().map(|(name, fact)| (name.into(), fact.into())).collect();
+            return vec![MetricSample { labels, value: MetricValue::Count(1) }];
+        }
+        let there =
+            self.combinations(scrape.workers.len()).into_iter().filter(|at| self.is_there(scrape, at));
+        there.map(|at| MetricSample { labels: self.labels_at(&at), value: self.value(scrape, &at) }).collect()
+    }
+
+    fn is_there(&self, scrape: &Scrape, at: &[usize]) -> bool {
+        match (&self.occurs, &self.read) {
+            (Occurs::Always, _) => true,
+            (Occurs::Only(occurs), _) => occurs(at),
+            (Occurs::Told(told), _) => told(scrape, at),
+            // A count where none was thought possible: shown late rather than never.
+            (Occurs::Expected(occurs), Read::Counter(read)) => occurs(at) || read(scrape, at) > 0,
+            (Occurs::Expected(occurs), _) => occurs(at),
+        }
+    }
+
+    fn value(&self, scrape: &Scrape, at: &[usize]) -> MetricValue {
+        match self.read {
+            Read::Counter(read) | Read::Gauge(read) => MetricValue::Count(read(scrape, at)),
+            Read::SecondsCounter(read) | Read::SecondsGauge(read) => {
+                MetricValue::Number(units(read(scrape, at)))
+            }
+            Read::FloatGauge(read) => MetricValue::Number(read(scrape, at)),
+            Read::Histogram(bounds, read) => {
+                let Buckets { counts, sum } = read(scrape, at);
+                let bounds = bounds.iter().map(|bound| units(*bound)).collect();
+                MetricValue::Histogram { bounds, counts, sum: units(sum) }
+            }
+            Read::Info(_) => MetricValue::Count(1),
+        }
+    }
+
+    /// Every combination of indices into the label values, the last label fastest.
+    fn combinations(&self, workers: usize) -> Vec<Vec<usize>> {
+        self.labels.iter().fold(vec![vec![]], |done, label| {
+            let values = match label.values {
+                Values::Closed(len, _) => len,
+                Values::Worker => workers,
+                Values::Build => 1,
+            };
+            let longer = |at: Vec<usize>| (0..values).map(move |v| [at.as_slice(), &[v]].concat());
+            done.into_iter().flat_map(longer).collect()
+        })
+    }
+
+    fn labels_at(&self, at: &[usize]) -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
+        let text = |label: &LabelDef, at: usize| match label.values {
+            Values::Closed(_, text) => text(at).unwrap_or("unknown").into(),
+            Values::Worker | Values::Build => at.to_string().into(),
+        };
+        let pairs = self.labels.iter().zip(at);
+        pairs.map(|(label, at)| (label.name.into(), text(label, *at))).collect()
     }
 
     /// Whether it has a series per worker.
@@ -125,6 +193,10 @@ impl Family {
         let worker = |label: &LabelDef| matches!(label.values, Values::Worker);
         self.labels.iter().any(worker)
     }
+}
+
+fn units(billionths: u64) -> f64 {
+    billionths as f64 / 1e9
 }
 
 const fn label<T: Label>(name: &'static str) -> LabelDef {
@@ -138,6 +210,7 @@ fn text_at<T: Label>(index: usize) -> Option<&'static str> {
 
 const KIND: LabelDef = label::<MediaKind>("kind");
 const DIRECTION: LabelDef = label::<Direction>("direction");
+const TRAFFIC_KIND: LabelDef = label::<TrafficKind>("kind");
 const TRANSMISSION: LabelDef = label::<Transmission>("transmission");
 const OP: LabelDef = label::<IoOp>("op");
 const WORKER: LabelDef = LabelDef { name: "worker", values: Values::Worker };
@@ -151,6 +224,31 @@ fn drop_occurs(at: &[usize]) -> bool {
         return false;
     };
     can_occur(Direction::ALL[direction], DropKind::ALL[kind], DropReason::ALL[reason])
+}
+
+/// Only video is repaired, and no compound is sent twice.
+fn is_received(at: &[usize]) -> bool {
+    let &[kind, transmission] = at else {
+        return false;
+    };
+    matches!(
+        (TrafficKind::ALL[kind], Transmission::ALL[transmission]),
+        (_, Transmission::First) | (TrafficKind::Audio, Transmission::Padding) | (TrafficKind::Video, _)
+    )
+}
+
+/// Nor do we send padding.
+fn is_sent(at: &[usize]) -> bool {
+    is_received(at) && at.get(1) != Some(&(Transmission::Padding as usize))
+}
+
+/// Audio has no layers, never waits, and is not repaired.
+fn is_video(at: &[usize]) -> bool {
+    at.first() == Some(&(MediaKind::Video as usize))
+}
+
+fn run_delay(scrape: &Scrape, worker: usize) -> Option<u64> {
+    scrape.host.run_delay.get(worker).copied().flatten()
 }
 
 fn build_facts() -> Vec<(&'static str, String)> {
@@ -177,6 +275,7 @@ const DROPS: &str = "Drops and queues";
 const LIFECYCLE: &str = "Joins and lifecycle";
 const POPULATION: &str = "Population";
 const WORKERS: &str = "Workers";
+const HOST: &str = "Process and machine";
 
 /// The metrics, in the order of the scrape.
 pub const CATALOGUE: &[Family] = &[
@@ -184,37 +283,55 @@ pub const CATALOGUE: &[Family] = &[
         group: TRAFFIC,
         name: "ingress_packets_total",
         unit: None,
-        labels: &[KIND, TRANSMISSION],
-        occurs: Occurs::Always,
+        labels: &[TRAFFIC_KIND, TRANSMISSION],
+        occurs: Occurs::Expected(is_received),
         read: Read::Counter(|s, at| s.engine.ingress.packets[at[0]][at[1]]),
-        help: "RTP packets received, after SRTP authentication.",
+        help: "RTP packets and RTCP compounds received, after SRTP authentication.",
     },
     Family {
         group: TRAFFIC,
         name: "ingress_bytes_total",
         unit: Some("bytes"),
-        labels: &[KIND, TRANSMISSION],
-        occurs: Occurs::Always,
+        labels: &[TRAFFIC_KIND, TRANSMISSION],
+        occurs: Occurs::Expected(is_received),
         read: Read::Counter(|s, at| s.engine.ingress.bytes[at[0]][at[1]]),
-        help: "RTP bytes received, after SRTP authentication.",
+        help: "RTP and RTCP bytes received, after SRTP authentication.",
     },
     Family {
         group: TRAFFIC,
         name: "egress_packets_total",
         unit: None,
-        labels: &[KIND, TRANSMISSION],
-        occurs: Occurs::Always,
+        labels: &[TRAFFIC_KIND, TRANSMISSION],
+        occurs: Occurs::Expected(is_sent),
         read: Read::Counter(|s, at| s.engine.egress.packets[at[0]][at[1]]),
-        help: "RTP packets handed to the kernel; loss further down is not seen here.",
+        help: "RTP packets and RTCP compounds handed to the kernel; loss further down is not seen here.",
     },
     Family {
         group: TRAFFIC,
         name: "egress_bytes_total",
         unit: Some("bytes"),
-        labels: &[KIND, TRANSMISSION],
-        occurs: Occurs::Always,
+        labels: &[TRAFFIC_KIND, TRANSMISSION],
+        occurs: Occurs::Expected(is_sent),
         read: Read::Counter(|s, at| s.engine.egress.bytes[at[0]][at[1]]),
-        help: "RTP bytes handed to the kernel.",
+        help: "RTP and RTCP bytes handed to the kernel.",
+    },
+    Family {
+        group: TRAFFIC,
+        name: "bitrate_in_bits",
+        unit: Some("bits"),
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, _| s.worker.bitrates[Direction::In as usize]),
+        help: "RTP and RTCP received, in bits per second, over the last 5 s.",
+    },
+    Family {
+        group: TRAFFIC,
+        name: "bitrate_out_bits",
+        unit: Some("bits"),
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, _| s.worker.bitrates[Direction::Out as usize]),
+        help: "RTP and RTCP sent, in bits per second, over the last 5 s.",
     },
     Family {
         group: TRAFFIC,
@@ -230,9 +347,18 @@ pub const CATALOGUE: &[Family] = &[
         name: "filtered_packets_total",
         unit: None,
         labels: &[KIND, label::<FilterReason>("reason")],
-        occurs: Occurs::Always,
+        occurs: Occurs::Expected(is_video),
         read: Read::Counter(|s, at| s.engine.filtered[at[0]][at[1]]),
         help: "Copies not sent on purpose.",
+    },
+    Family {
+        group: TRAFFIC,
+        name: "queued_packets",
+        unit: None,
+        labels: &[KIND],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, at| s.engine.gauges.queued[at[0]]),
+        help: "Copies that wait in the queues of subscribers.",
     },
     Family {
         group: TRAFFIC,
@@ -299,6 +425,33 @@ pub const CATALOGUE: &[Family] = &[
     },
     Family {
         group: FEEDBACK,
+        name: "rtx_requests_total",
+        unit: None,
+        labels: &[label::<RepairOutcome>("result"), KIND],
+        occurs: Occurs::Always,
+        read: Read::Counter(|s, at| s.engine.rtx_requests[at[1]][at[0]]),
+        help: "Packets that subscribers asked for again by what became of the request.",
+    },
+    Family {
+        group: FEEDBACK,
+        name: "rtx_useful_packets_total",
+        unit: None,
+        labels: &[KIND],
+        occurs: Occurs::Expected(is_video),
+        read: Read::Counter(|s, at| s.engine.useful_repairs[at[0]]),
+        help: "Received retransmissions that filled a gap; the others came twice.",
+    },
+    Family {
+        group: FEEDBACK,
+        name: "twcc_unmatched_feedback_total",
+        unit: None,
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Counter(|s, _| s.engine.unmatched_feedback),
+        help: "Transport-wide feedback about packets that the send history no longer has.",
+    },
+    Family {
+        group: FEEDBACK,
         name: "keyframe_latency_seconds",
         unit: Some("seconds"),
         labels: &[],
@@ -325,6 +478,70 @@ pub const CATALOGUE: &[Family] = &[
         help: "Time from a packet's receive timestamp to the system call that sends its copy.",
     },
     Family {
+        group: LATENCY,
+        name: "media_latency_seconds",
+        unit: Some("seconds"),
+        labels: &[KIND],
+        occurs: Occurs::Always,
+        read: Read::Histogram(&MEDIA_LATENCY, |s, at| Buckets::from(&s.engine.media_latency[at[0]])),
+        help: "Half the publisher's round trip, forwarding, and half the subscriber's; per subscription and receiver \
+               report, where both round trips are known.",
+    },
+    Family {
+        group: LATENCY,
+        name: "rtt_seconds",
+        unit: Some("seconds"),
+        labels: &[label::<Leg>("leg")],
+        occurs: Occurs::Always,
+        read: Read::Histogram(&RTT, |s, at| Buckets::from(&s.engine.rtt[at[0]])),
+        help: "Round trips by receiver reports, once a second for each peer.",
+    },
+    Family {
+        group: LATENCY,
+        name: "jitter_seconds",
+        unit: Some("seconds"),
+        labels: &[DIRECTION, KIND],
+        occurs: Occurs::Always,
+        read: Read::Histogram(&JITTER, |s, at| Buckets::from(&s.engine.jitter[at[0]][at[1]])),
+        help: "Interarrival jitter, for each stream and report.",
+    },
+    Family {
+        group: LATENCY,
+        name: "loss_ratio",
+        unit: Some("ratio"),
+        labels: &[DIRECTION, KIND],
+        occurs: Occurs::Always,
+        read: Read::Histogram(&LOSS, |s, at| Buckets::from(&s.engine.loss[at[0]][at[1]])),
+        help: "Share of packets lost, for each stream and 10 s; out: as receivers report, what never reached us included.",
+    },
+    Family {
+        group: LATENCY,
+        name: "session_loss_ratio",
+        unit: Some("ratio"),
+        labels: &[DIRECTION, KIND],
+        occurs: Occurs::Always,
+        read: Read::Histogram(&LOSS, |s, at| Buckets::from(&s.engine.session_loss[at[0]][at[1]])),
+        help: "Share of packets lost in a whole session, told when it ends.",
+    },
+    Family {
+        group: LATENCY,
+        name: "lossy_subscribers",
+        unit: None,
+        labels: &[label::<LossThreshold>("threshold")],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, at| s.engine.gauges.lossy_subscribers[at[0]]),
+        help: "Participants who lost more than this share of what they were sent, in their last 10 s.",
+    },
+    Family {
+        group: LATENCY,
+        name: "layer_switches_total",
+        unit: None,
+        labels: &[label::<Axis>("axis"), label::<Step>("direction"), label::<SwitchCause>("cause")],
+        occurs: Occurs::Always,
+        read: Read::Counter(|s, at| s.engine.layer_switches[at[0]][at[1]][at[2]]),
+        help: "Changes of what a subscriber gets of a track; bwe: for want of bandwidth on either leg.",
+    },
+    Family {
         group: DROPS,
         name: "dropped_packets_total",
         unit: None,
@@ -341,6 +558,24 @@ pub const CATALOGUE: &[Family] = &[
         occurs: Occurs::Always,
         read: Read::Gauge(|s, at| s.queue_depth[at[0]]),
         help: "Entries in the queue of the worker that has most.",
+    },
+    Family {
+        group: DROPS,
+        name: "queue_capacity",
+        unit: None,
+        labels: &[label::<Queue>("queue")],
+        occurs: Occurs::Only(|at| at.first() == Some(&(Queue::Egress as usize))),
+        read: Read::Gauge(|s, _| s.queue_capacity),
+        help: "Entries that the queues of the worker with most subscribers may hold together.",
+    },
+    Family {
+        group: DROPS,
+        name: "socket_rx_overflows_total",
+        unit: None,
+        labels: &[],
+        occurs: Occurs::Told(|s, _| s.host.rx_overflows.is_some()),
+        read: Read::Counter(|s, _| s.host.rx_overflows.unwrap_or(0)),
+        help: "Datagrams that the kernel dropped because a media socket's buffer was full.",
     },
     Family {
         group: LIFECYCLE,
@@ -371,6 +606,24 @@ pub const CATALOGUE: &[Family] = &[
     },
     Family {
         group: LIFECYCLE,
+        name: "ice_selected_pairs_total",
+        unit: None,
+        labels: &[label::<PathKind>("path"), label::<Transport>("transport")],
+        occurs: Occurs::Always,
+        read: Read::Counter(|s, at| s.engine.selected_pairs[at[0]]),
+        help: "Paths that peers chose, by the candidate they had announced for it; prflx: none.",
+    },
+    Family {
+        group: LIFECYCLE,
+        name: "selected_path_handles",
+        unit: None,
+        labels: &[label::<PathKind>("path"), label::<Transport>("transport")],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, at| s.engine.gauges.selected_paths[at[0]]),
+        help: "Live peer connections by the path they use.",
+    },
+    Family {
+        group: LIFECYCLE,
         name: "dtls_handshakes_total",
         unit: None,
         labels: &[label::<DtlsResult>("result"), label::<DtlsOutcome>("reason")],
@@ -394,7 +647,20 @@ pub const CATALOGUE: &[Family] = &[
         labels: &[label::<EndReason>("reason")],
         occurs: Occurs::Always,
         read: Read::Counter(|s, at| s.engine.sessions_ended[at[0]]),
-        help: "Sessions that ended; ice_timeout, dtls_closed, consent_expired and error are drops.",
+        help: "Sessions that ended; ice_timeout, consent_expired and error are drops.",
+    },
+    Family {
+        group: LIFECYCLE,
+        name: "admissions_total",
+        unit: None,
+        labels: &[
+            label::<AdmissionScope>("scope"),
+            label::<AdmissionDecision>("decision"),
+            label::<Admission>("reason"),
+        ],
+        occurs: Occurs::Only(|at| Admission::ALL[at[2]].decision() as usize == at[1]),
+        read: Read::Counter(|s, at| s.engine.admissions[at[0]][at[2]]),
+        help: "Peers and tracks by whether they were let in.",
     },
     Family {
         group: LIFECYCLE,
@@ -460,6 +726,51 @@ pub const CATALOGUE: &[Family] = &[
         help: "Published (in) and subscribed (out) tracks.",
     },
     Family {
+        group: POPULATION,
+        name: "rooms_by_size",
+        unit: None,
+        labels: &[label::<RoomSize>("size")],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, at| s.engine.gauges.rooms_by_size[at[0]]),
+        help: "Live rooms by how many participants they have.",
+    },
+    Family {
+        group: POPULATION,
+        name: "largest_room_participants",
+        unit: None,
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, _| s.largest_room),
+        help: "Participants of the largest room.",
+    },
+    Family {
+        group: POPULATION,
+        name: "participant_seconds_total",
+        unit: Some("seconds"),
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::SecondsCounter(|s, _| s.engine.participant_time),
+        help: "Time that participants spent in rooms, all together.",
+    },
+    Family {
+        group: POPULATION,
+        name: "capped_publishers",
+        unit: None,
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, _| s.engine.gauges.capped_publishers),
+        help: "Publishers that are held to a bitrate cap.",
+    },
+    Family {
+        group: POPULATION,
+        name: "publisher_cap_bits",
+        unit: Some("bits"),
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, _| s.lowest_cap),
+        help: "The lowest cap of a publisher, in bits per second; what newcomers get when there is none.",
+    },
+    Family {
         group: WORKERS,
         name: "event_loop_lag_seconds",
         unit: Some("seconds"),
@@ -474,7 +785,7 @@ pub const CATALOGUE: &[Family] = &[
         unit: Some("seconds"),
         labels: &[WORKER],
         occurs: Occurs::Always,
-        read: Read::SecondsGauge(|s, at| s.workers[at[0]].recent_lag.max()),
+        read: Read::SecondsGauge(|s, at| s.workers[at[0]].own.recent_lag.max()),
         help: "The worst timer lag of the last 5 s.",
     },
     Family {
@@ -483,7 +794,7 @@ pub const CATALOGUE: &[Family] = &[
         unit: Some("seconds"),
         labels: &[WORKER],
         occurs: Occurs::Always,
-        read: Read::SecondsCounter(|s, at| s.workers[at[0]].busy),
+        read: Read::SecondsCounter(|s, at| s.workers[at[0]].own.busy),
         help: "Loop wall time minus poll wait, including time spent descheduled.",
     },
     Family {
@@ -492,8 +803,26 @@ pub const CATALOGUE: &[Family] = &[
         unit: Some("seconds"),
         labels: &[WORKER],
         occurs: Occurs::Always,
-        read: Read::SecondsCounter(|s, at| s.workers[at[0]].cpu),
+        read: Read::SecondsCounter(|s, at| s.workers[at[0]].own.cpu),
         help: "CPU time of the worker's thread.",
+    },
+    Family {
+        group: WORKERS,
+        name: "worker_run_delay_seconds_total",
+        unit: Some("seconds"),
+        labels: &[WORKER],
+        occurs: Occurs::Told(|s, at| run_delay(s, at[0]).is_some()),
+        read: Read::SecondsCounter(|s, at| run_delay(s, at[0]).unwrap_or(0)),
+        help: "Time that the worker's thread was runnable and waited for a CPU.",
+    },
+    Family {
+        group: WORKERS,
+        name: "worker_handles",
+        unit: None,
+        labels: &[WORKER],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, at| s.workers[at[0]].handles),
+        help: "Live peer connections on the worker.",
     },
     Family {
         group: WORKERS,
@@ -501,7 +830,7 @@ pub const CATALOGUE: &[Family] = &[
         unit: None,
         labels: &[WORKER],
         occurs: Occurs::Always,
-        read: Read::Counter(|s, at| s.workers[at[0]].iterations),
+        read: Read::Counter(|s, at| s.workers[at[0]].own.iterations),
         help: "Turns of the worker's loop.",
     },
     Family {
@@ -510,11 +839,47 @@ pub const CATALOGUE: &[Family] = &[
         unit: None,
         labels: &[],
         occurs: Occurs::Always,
-        read: Read::Counter(|s, _| s.restarts),
-        help: "Workers replaced after a panic.",
+        read: Read::Counter(|s, _| s.worker.restarts),
+        help: "Workers that began anew, without their peers, after a panic.",
     },
     Family {
-        group: WORKERS,
+        group: HOST,
+        name: "cpu_usage_percent",
+        unit: Some("percent"),
+        labels: &[],
+        occurs: Occurs::Told(|s, _| s.host.cpu_percent.is_some()),
+        read: Read::FloatGauge(|s, _| s.host.cpu_percent.unwrap_or(0.0)),
+        help: "CPU that the process used in the last second, of what it may use.",
+    },
+    Family {
+        group: HOST,
+        name: "cpu_limit_cores",
+        unit: None,
+        labels: &[],
+        occurs: Occurs::Told(|s, _| s.host.cpu_limit.is_some()),
+        read: Read::FloatGauge(|s, _| s.host.cpu_limit.unwrap_or(0.0)),
+        help: "CPUs that the process may use: its quota, or those it may run on.",
+    },
+    Family {
+        group: HOST,
+        name: "cpu_throttled_seconds_total",
+        unit: Some("seconds"),
+        labels: &[],
+        occurs: Occurs::Told(|s, _| s.host.throttled.is_some()),
+        read: Read::SecondsCounter(|s, _| s.host.throttled.unwrap_or(0)),
+        help: "Time that the control group's CPU quota held the process back.",
+    },
+    Family {
+        group: HOST,
+        name: "pressure_waiting_seconds_total",
+        unit: Some("seconds"),
+        labels: &[label::<Pressure>("resource")],
+        occurs: Occurs::Told(|s, at| s.host.waiting[at[0]].is_some()),
+        read: Read::SecondsCounter(|s, at| s.host.waiting[at[0]].unwrap_or(0)),
+        help: "Time in which some process of the machine waited for the resource.",
+    },
+    Family {
+        group: HOST,
         name: "build_info",
         unit: None,
         labels: &[build("version"), build("backend"), build("features")],

@@ -1,4 +1,4 @@
-//! Reads the shards when a scrape comes, and writes what the catalogue lists.
+//! What a host mounts: reads the shards when a scrape comes, and writes what the catalogue lists.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,25 +11,55 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::catalogue::{Buckets, CATALOGUE, Family, Occurs, Read, Values};
-use super::shard::{Shard, WorkerCounters};
-use crate::counters::{Counters, Queue};
+use super::catalogue::{CATALOGUE, Family};
+use super::host::HostReadings;
+use super::scrape::Scrape;
+use super::shard::Shard;
+use super::snapshot::{MetricFamily, MetricKind, MetricSample, MetricValue, MetricsSnapshot};
+
+/// The media type of OpenMetrics text, for hosts that answer scrapes themselves.
+pub const OPENMETRICS_TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The metrics of one `Sfu`, to mount on the host's registry or to serve as they are.
 ///
 /// A cheap handle. METRICS.md lists what it exports; every counter is there from the first scrape,
-/// at 0, and never goes backwards while the handle lives, worker restarts included.
+/// at 0, and never goes backwards while the handle lives, worker restarts included. A scrape reads what
+/// the workers have published, at most 100 ms ago, and never touches their threads: it answers as well
+/// after [`Sfu::shutdown`](crate::Sfu::shutdown), or after the death of a worker.
 ///
-/// Mount one `Sfu` per registry: `prometheus-client` does not notice when a second one writes the
-/// same families again.
+/// A host with a registry of its own mounts them there:
+///
+/// ```no_run
+/// use sluicegate::prometheus_client::encoding::text::encode;
+/// use sluicegate::prometheus_client::registry::Registry;
+///
+/// # fn host(sfu: &sluicegate::Sfu) -> Result<(), std::fmt::Error> {
+/// let mut registry = Registry::default();
+/// sfu.metrics().register(&mut registry);
+/// // For each scrape; its content type is sluicegate::OPENMETRICS_TEXT.
+/// let mut text = String::new();
+/// encode(&mut text, &registry)?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Metrics {
-    fleet: Arc<Mutex<Fleet>>,
+    workers: Arc<[Arc<Shard>]>,
+    host: Arc<Mutex<HostReadings>>,
     per_worker: bool,
 }
 
 impl Metrics {
     /// A ready registry that holds these metrics and nothing else.
+    ///
+    /// ```no_run
+    /// use sluicegate::prometheus_client::encoding::text::encode;
+    ///
+    /// # fn host(sfu: &sluicegate::Sfu) -> Result<String, std::fmt::Error> {
+    /// let registry = sfu.metrics().registry();
+    /// let mut text = String::new();
+    /// encode(&mut text, &registry)?;
+    /// # Ok(text) }
+    /// ```
     pub fn registry(&self) -> Registry {
         let mut registry = Registry::default();
         self.register(&mut registry);
@@ -37,8 +67,24 @@ impl Metrics {
     }
 
     /// Mounts these metrics on the host's registry, under the prefix `sfu`.
+    ///
+    /// One `Sfu` per registry: `prometheus-client` does not notice when a second one writes the same families
+    /// again. For several there is [`register_many`](Self::register_many).
     pub fn register(&self, registry: &mut Registry) {
-        registry.sub_registry_with_prefix("sfu").register_collector(Box::new(self.clone()));
+        mount(Mounted::One(self.clone()), registry);
+    }
+
+    /// Mounts the metrics of several `Sfu`s on one registry. Each sample carries the label `engine`: the place of
+    /// its `Sfu` in the list, from 0.
+    ///
+    /// ```no_run
+    /// # use sluicegate::{Metrics, Sfu, prometheus_client::registry::Registry};
+    /// # fn host(indoors: &Sfu, outdoors: &Sfu, registry: &mut Registry) {
+    /// Metrics::register_many([indoors.metrics(), outdoors.metrics()], registry);
+    /// # }
+    /// ```
+    pub fn register_many(engines: impl IntoIterator<Item = Metrics>, registry: &mut Registry) {
+        mount(Mounted::Many(engines.into_iter().collect()), registry);
     }
 
     /// Whether the `worker_*` families, which have a series per worker, are exported. They are,
@@ -54,6 +100,14 @@ impl Metrics {
     /// Writes OpenMetrics text without the closing `# EOF`, for hosts whose own metrics come from
     /// another crate or another version of `prometheus-client`: concatenate, then close.
     ///
+    /// ```no_run
+    /// # fn host(sfu: &sluicegate::Sfu, mut text: String) -> Result<String, std::fmt::Error> {
+    /// // `text` holds what the host's own exporter wrote.
+    /// sfu.metrics().encode_text(&mut text)?;
+    /// text.push_str("# EOF\n");
+    /// # Ok(text) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Only when the writer fails.
@@ -61,30 +115,18 @@ impl Metrics {
         encode_registry(writer, &self.registry())
     }
 
-    /// The worker's index is its place in `shards`.
-    #[allow(dead_code, reason = "the shell starts the workers")]
-    pub(crate) fn new(shards: Vec<Arc<Shard>>) -> Metrics {
-        let slot = |live| Slot { live, retired: Shard::new() };
-        let fleet = Fleet { slots: shards.into_iter().map(slot).collect(), restarts: 0 };
-        Metrics { fleet: Arc::new(Mutex::new(fleet)), per_worker: true }
+    /// Every value now, as plain data: for hosts that use neither a registry nor Prometheus.
+    pub fn snapshot(&self) -> MetricsSnapshot {
+        let scrape = Scrape::of(&self.workers, self.host.lock().clone());
+        let families = CATALOGUE.iter().filter(|family| self.per_worker || !family.is_per_worker());
+        let families = families.map(|family| read_family(family, &scrape));
+        // One without a sample: this machine does not tell.
+        MetricsSnapshot { families: families.filter(|family| !family.samples.is_empty()).collect() }
     }
 
-    /// A worker restarted and counts from 0 into a fresh shard; what it had counted is kept. Call
-    /// it when the old thread has ended: what that thread still published would be lost.
-    #[allow(dead_code, reason = "the shell restarts the workers")]
-    pub(crate) fn replace_shard(&self, worker: usize, fresh: Arc<Shard>) {
-        let mut fleet = self.fleet.lock();
-        if let Some(slot) = fleet.slots.get_mut(worker) {
-            slot.retired.absorb(&slot.live);
-            slot.live = fresh;
-            fleet.restarts += 1;
-        }
-    }
-
-    /// The engines' counters, summed over the workers.
-    #[allow(dead_code, reason = "the shell's snapshot and the tests ask")]
-    pub(crate) fn totals(&self) -> Counters {
-        self.fleet.lock().scrape().engine
+    /// The worker's index is its place in `shards`. `host` is filled by the sampler.
+    pub(crate) fn new(shards: Vec<Arc<Shard>>, host: Arc<Mutex<HostReadings>>) -> Metrics {
+        Metrics { workers: shards.into(), host, per_worker: true }
     }
 }
 
@@ -94,158 +136,90 @@ impl fmt::Debug for Metrics {
     }
 }
 
-impl Collector for Metrics {
+fn read_family(family: &Family, scrape: &Scrape) -> MetricFamily {
+    MetricFamily {
+        name: format!("sfu_{}", family.name).into(),
+        kind: family.kind(),
+        unit: family.unit.map(Cow::Borrowed),
+        help: family.help.into(),
+        samples: family.samples(scrape),
+    }
+}
+
+/// What stands in a registry.
+#[derive(Debug)]
+enum Mounted {
+    One(Metrics),
+    Many(Vec<Metrics>),
+}
+
+fn mount(mounted: Mounted, registry: &mut Registry) {
+    registry.sub_registry_with_prefix("sfu").register_collector(Box::new(mounted));
+}
+
+impl Collector for Mounted {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        // Read under the lock, written without it: a slow writer must not hold up a restart.
-        let scrape = self.fleet.lock().scrape();
+        let snapshots: Vec<MetricsSnapshot> = match self {
+            Mounted::One(metrics) => vec![metrics.snapshot()],
+            Mounted::Many(engines) => {
+                engines.iter().map(Metrics::snapshot).zip(0..).map(with_engine).collect()
+            }
+        };
         for family in CATALOGUE {
-            if self.per_worker || !family.is_per_worker() {
-                encode_family(family, &scrape, &mut encoder)?;
+            let name = format!("sfu_{}", family.name);
+            let found: Vec<_> = snapshots.iter().filter_map(|snapshot| snapshot.family(&name)).collect();
+            if !found.is_empty() {
+                encode_family(family, &found, &mut encoder)?;
             }
         }
         Ok(())
     }
 }
 
-/// The workers' shards. The lock around it is taken by scrapes and restarts, never by a worker.
-struct Fleet {
-    slots: Vec<Slot>,
-    restarts: u64,
-}
-
-/// A worker's place, which outlives the worker's thread.
-struct Slot {
-    live: Arc<Shard>,
-    /// The counts of the threads that held the place before.
-    retired: Shard,
-}
-
-/// All values of one scrape.
-pub struct Scrape {
-    /// Summed over the workers.
-    pub engine: Counters,
-    /// Summed over the workers.
-    pub worker: WorkerCounters,
-    /// Each worker's own.
-    pub workers: Vec<WorkerCounters>,
-    /// The deepest over the workers.
-    pub queue_depth: [u64; Queue::ALL.len()],
-    /// Workers replaced.
-    pub restarts: u64,
-}
-
-impl Fleet {
-    fn scrape(&self) -> Scrape {
-        let mut scrape = Scrape {
-            engine: Counters::default(),
-            worker: WorkerCounters::default(),
-            workers: Vec::with_capacity(self.slots.len()),
-            queue_depth: [0; Queue::ALL.len()],
-            restarts: self.restarts,
-        };
-        for slot in &self.slots {
-            slot.add_to(&mut scrape);
-        }
-        scrape
+/// Labels every sample with the engine it is of.
+fn with_engine((mut snapshot, engine): (MetricsSnapshot, usize)) -> MetricsSnapshot {
+    for sample in snapshot.families.iter_mut().flat_map(|family| &mut family.samples) {
+        sample.labels.insert(0, ("engine".into(), engine.to_string().into()));
     }
+    snapshot
 }
 
-impl Slot {
-    fn add_to(&self, scrape: &mut Scrape) {
-        let mut holds = Counters::default();
-        self.live.add_to(&mut holds);
-        let deepest = &mut scrape.queue_depth[Queue::Egress as usize];
-        *deepest = holds.gauges.queued.iter().sum::<u64>().max(*deepest);
-
-        let mut own = WorkerCounters::default();
-        for shard in [&self.retired, &*self.live] {
-            shard.add_to(&mut scrape.engine);
-            shard.add_worker_to(&mut scrape.worker);
-            shard.add_worker_to(&mut own);
-        }
-        scrape.workers.push(own);
-    }
-}
-
-fn encode_family(family: &Family, scrape: &Scrape, encoder: &mut DescriptorEncoder) -> fmt::Result {
+fn encode_family(family: &Family, found: &[&MetricFamily], encoder: &mut DescriptorEncoder) -> fmt::Result {
     let unit = family.unit.map(|unit| Unit::Other(unit.to_owned()));
-    let kind = match family.read {
-        Read::Counter(_) | Read::SecondsCounter(_) => MetricType::Counter,
-        Read::Gauge(_) | Read::SecondsGauge(_) => MetricType::Gauge,
-        Read::Histogram(..) => MetricType::Histogram,
-        Read::Info(_) => MetricType::Info,
+    let kind = match family.kind() {
+        MetricKind::Counter => MetricType::Counter,
+        MetricKind::Gauge => MetricType::Gauge,
+        MetricKind::Histogram => MetricType::Histogram,
+        MetricKind::Info => MetricType::Info,
     };
     let mut metric = encoder.encode_descriptor(family.stem(), family.help, unit.as_ref(), kind)?;
-    if let Read::Info(facts) = family.read {
-        return metric.encode_info(&facts());
-    }
-    for at in combinations(family, scrape.workers.len()) {
-        if !family.occurs(&at) && !is_unexpected(family, scrape, &at) {
-            continue;
-        }
-        let labels = labels_at(family, &at);
-        if labels.is_empty() {
+    for sample in found.iter().flat_map(|family| &family.samples) {
+        if matches!(kind, MetricType::Info) {
+            metric.encode_info(&sample.labels)?;
+        } else if sample.labels.is_empty() {
             // An empty family would print `{}`.
-            encode_sample(family, scrape, &at, &mut metric)?;
+            encode_sample(sample, kind, &mut metric)?;
         } else {
-            encode_sample(family, scrape, &at, &mut metric.encode_family(&labels)?)?;
+            encode_sample(sample, kind, &mut metric.encode_family(&sample.labels)?)?;
         }
     }
     Ok(())
 }
 
-fn encode_sample(family: &Family, scrape: &Scrape, at: &[usize], metric: &mut MetricEncoder) -> fmt::Result {
-    match family.read {
-        Read::Counter(read) => metric.encode_counter::<NoLabelSet, u64, f64>(&read(scrape, at), None),
-        Read::SecondsCounter(read) => {
-            metric.encode_counter::<NoLabelSet, f64, f64>(&seconds(read(scrape, at)), None)
+fn encode_sample(sample: &MetricSample, kind: MetricType, metric: &mut MetricEncoder) -> fmt::Result {
+    match (&sample.value, kind) {
+        (MetricValue::Count(count), MetricType::Counter) => {
+            metric.encode_counter::<NoLabelSet, u64, f64>(count, None)
         }
-        Read::Gauge(read) => metric.encode_gauge(&read(scrape, at)),
-        Read::SecondsGauge(read) => metric.encode_gauge(&seconds(read(scrape, at))),
-        Read::Histogram(bounds, read) => encode_buckets(bounds, &read(scrape, at), metric),
-        Read::Info(_) => Ok(()),
+        (MetricValue::Number(number), MetricType::Counter) => {
+            metric.encode_counter::<NoLabelSet, f64, f64>(number, None)
+        }
+        (MetricValue::Count(count), _) => metric.encode_gauge(count),
+        (MetricValue::Number(number), _) => metric.encode_gauge(number),
+        (MetricValue::Histogram { bounds, counts, sum }, _) => {
+            let bounds = bounds.iter().copied().chain([f64::INFINITY]);
+            let pairs: Vec<_> = bounds.zip(counts.iter().copied()).collect();
+            metric.encode_histogram::<NoLabelSet>(*sum, counts.iter().sum(), &pairs, None)
+        }
     }
-}
-
-fn encode_buckets(bounds: &[u64], buckets: &Buckets, metric: &mut MetricEncoder) -> fmt::Result {
-    let bounds = bounds.iter().map(|bound| seconds(*bound));
-    let bounds = bounds.chain([f64::INFINITY]);
-    let pairs: Vec<_> = bounds.zip(buckets.counts.iter().copied()).collect();
-    let count = buckets.counts.iter().sum();
-    metric.encode_histogram::<NoLabelSet>(seconds(buckets.sum), count, &pairs, None)
-}
-
-/// A count where none was thought possible: shown late rather than never.
-fn is_unexpected(family: &Family, scrape: &Scrape, at: &[usize]) -> bool {
-    match (&family.occurs, &family.read) {
-        (Occurs::Expected(_), Read::Counter(read)) => read(scrape, at) > 0,
-        _ => false,
-    }
-}
-
-/// Every combination of indices into the label values, the last label fastest.
-fn combinations(family: &Family, workers: usize) -> Vec<Vec<usize>> {
-    family.labels.iter().fold(vec![vec![]], |done, label| {
-        let values = match label.values {
-            Values::Closed(len, _) => len,
-            Values::Worker => workers,
-            Values::Build => 1,
-        };
-        let longer = |at: Vec<usize>| (0..values).map(move |v| [at.as_slice(), &[v]].concat());
-        done.into_iter().flat_map(longer).collect()
-    })
-}
-
-fn labels_at(family: &Family, at: &[usize]) -> Vec<(&'static str, Cow<'static, str>)> {
-    let pairs = family.labels.iter().zip(at);
-    pairs
-        .map(|(label, at)| match label.values {
-            Values::Closed(_, text) => (label.name, text(*at).unwrap_or("unknown").into()),
-            Values::Worker | Values::Build => (label.name, at.to_string().into()),
-        })
-        .collect()
-}
-
-fn seconds(nanos: u64) -> f64 {
-    nanos as f64 / 1e9
 }

@@ -7,11 +7,14 @@
 pub mod axum;
 mod catalogue;
 mod collector;
-#[allow(dead_code, reason = "the shell's workers write these")]
+mod host;
+mod scrape;
 mod shard;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use collector::Metrics;
-#[allow(unused_imports, reason = "the shell's workers write these")]
+pub use collector::{Metrics, OPENMETRICS_TEXT};
+pub(crate) use host::HostReadings;
 pub(crate) use shard::{Shard, WorkerCounters};
+pub use snapshot::{MetricFamily, MetricKind, MetricSample, MetricValue, MetricsSnapshot};

@@ -1,9 +1,14 @@
 //! Where a worker shows its counters to the scrape: relaxed atomics with a single writer.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::marker::PhantomData;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+    fence,
+};
 use std::time::Duration;
 
-use crate::counters::{Cells, Counters, Hist, IoOp, LOOP_LAG, cells, nanos};
+use crate::counters::{ByDirection, Cells, Counters, Hist, IoOp, LOOP_LAG, cells, nanos};
 
 cells! {
     /// What a worker counts about itself, beside its engine. Times are in nanoseconds.
@@ -23,6 +28,12 @@ cells! {
         pub lag: Hist<{ LOOP_LAG.len() }>,
         /// The worst lag lately.
         pub recent_lag: RecentMax,
+        /// Engines that were not to be trusted any more, and were replaced.
+        pub restarts: u64,
+        /// What arrives and what leaves, in bits per second, over the last five seconds.
+        pub bitrates: ByDirection,
+        /// Calls of the host's that wait.
+        pub control_depth: u64,
     }
 
     /// The maximum of the last five seconds, in five slots of ten samples at 100 ms.
@@ -60,6 +71,12 @@ impl WorkerCounters {
         self.io_batch_packets[IoOp::Send as usize] += packets;
     }
 
+    /// What the worker leaves behind when its thread ends: its totals.
+    pub fn carried_over(self) -> WorkerCounters {
+        let (recent_lag, bitrates) = Default::default();
+        WorkerCounters { recent_lag, bitrates, control_depth: 0, ..self }
+    }
+
     /// The thread has used this much CPU since it started.
     pub fn set_cpu(&mut self, total: Duration) {
         self.cpu = nanos(total);
@@ -87,58 +104,18 @@ impl RecentMax {
 }
 
 /// One worker's counters as other threads see them.
-///
-/// The worker stores totals it keeps itself, so nothing is read back and no instruction is locked.
-/// 128-byte alignment keeps the neighbour's prefetched line pair out (two 64-byte lines on x86).
-#[repr(align(128))]
 pub struct Shard {
-    engine: [AtomicU64; Counters::LEN],
-    worker: [AtomicU64; WorkerCounters::LEN],
+    /// What its engine counts. Only the owning worker publishes: at least every 100 ms, which is how often the
+    /// saturation controller looks.
+    pub engine: Board<Counters>,
+    /// What the worker counts about itself, likewise.
+    pub worker: Board<WorkerCounters>,
 }
 
 impl Shard {
     /// All zero.
     pub fn new() -> Shard {
-        Shard {
-            engine: [const { AtomicU64::new(0) }; Counters::LEN],
-            worker: [const { AtomicU64::new(0) }; WorkerCounters::LEN],
-        }
-    }
-
-    /// Shows the engine's counters. Only the owning worker calls this: after each batch, and at
-    /// least every 100 ms, which is how often the saturation controller looks.
-    pub fn publish(&self, counters: &Counters) {
-        store(&self.engine, counters);
-    }
-
-    /// Shows the worker's own counters, likewise.
-    pub fn publish_worker(&self, counters: &WorkerCounters) {
-        store(&self.worker, counters);
-    }
-
-    /// Adds what the engine has published.
-    pub fn add_to(&self, counters: &mut Counters) {
-        add(&self.engine, counters);
-    }
-
-    /// Adds what the worker has published about itself.
-    pub fn add_worker_to(&self, counters: &mut WorkerCounters) {
-        add(&self.worker, counters);
-    }
-
-    /// Takes over the counts of a dead worker's shard; what that worker held is gone with it.
-    pub fn absorb(&self, dead: &Shard) {
-        let mut engine = Counters::default();
-        self.add_to(&mut engine);
-        dead.add_to(&mut engine);
-        engine.gauges = Default::default();
-        self.publish(&engine);
-
-        let mut worker = WorkerCounters::default();
-        self.add_worker_to(&mut worker);
-        dead.add_worker_to(&mut worker);
-        worker.recent_lag = Default::default();
-        self.publish_worker(&worker);
+        Shard { engine: Board::new(), worker: Board::new() }
     }
 }
 
@@ -148,23 +125,74 @@ impl Default for Shard {
     }
 }
 
-fn store(cells: &[AtomicU64], counters: &impl Cells) {
-    let mut cells = cells.iter();
-    counters.visit(&mut |value| {
-        if let Some(cell) = cells.next() {
-            cell.store(value, Relaxed);
-        }
-    });
+/// Counters with one writer, who stores totals that it keeps itself: nothing is read back, and no instruction is
+/// locked.
+///
+/// A sequence lock: the version is odd while the writer stores, and whoever reads tries again if it has changed. What
+/// is read was all true at one moment, so that the books balance in each scrape.
+pub struct Board<T> {
+    version: AtomicU64,
+    cells: Box<[Line]>,
+    of: PhantomData<fn(T) -> T>,
 }
 
-fn add(cells: &[AtomicU64], counters: &mut impl Cells) {
-    let mut cells = cells.iter();
-    counters.visit_mut(&mut |value| {
-        if let Some(cell) = cells.next() {
-            *value = value.wrapping_add(cell.load(Relaxed));
+/// 128-byte alignment keeps the neighbour's prefetched line pair out (two 64-byte lines on x86).
+#[repr(align(128))]
+struct Line([AtomicU64; 16]);
+
+impl<T: Cells + Default> Board<T> {
+    fn new() -> Board<T> {
+        let line = |_| Line([const { AtomicU64::new(0) }; 16]);
+        let cells = (0..T::LEN.div_ceil(16)).map(line).collect();
+        Board { version: AtomicU64::new(0), cells, of: PhantomData }
+    }
+
+    /// Shows these. Only one thread may call it.
+    pub fn publish(&self, counters: &T) {
+        let version = self.version.load(Relaxed);
+        self.version.store(version + 1, Relaxed);
+        fence(Release);
+        let mut cells = self.cells();
+        counters.visit(&mut |value| {
+            if let Some(cell) = cells.next() {
+                cell.store(value, Relaxed);
+            }
+        });
+        self.version.store(version + 2, Release);
+    }
+
+    /// What was published last.
+    pub fn read(&self) -> T {
+        let mut read = T::default();
+        for _ in 0..MOST_TRIES {
+            let before = self.version.load(Acquire);
+            self.read_cells(&mut read);
+            fence(Acquire);
+            if before.is_multiple_of(2) && self.version.load(Relaxed) == before {
+                break;
+            }
+            // The writer needs a microsecond, unless it has lost its CPU.
+            std::thread::yield_now();
         }
-    });
+        read
+    }
+
+    fn read_cells(&self, into: &mut T) {
+        let mut cells = self.cells();
+        into.visit_mut(&mut |value| {
+            if let Some(cell) = cells.next() {
+                *value = cell.load(Relaxed);
+            }
+        });
+    }
+
+    fn cells(&self) -> impl Iterator<Item = &AtomicU64> {
+        self.cells.iter().flat_map(|line| &line.0)
+    }
 }
+
+/// A writer that takes longer has died over it. Each cell is still one that it has stored.
+const MOST_TRIES: usize = 10_000;
 
 #[test]
 fn what_is_published_is_read_back() {
@@ -175,10 +203,41 @@ fn what_is_published_is_read_back() {
         next += 1;
     });
     let shard = Shard::new();
-    shard.publish(&counters);
-    let mut read = Counters::default();
-    shard.add_to(&mut read);
-    assert_eq!(read, counters);
+    shard.engine.publish(&counters);
+    assert_eq!(shard.engine.read(), counters);
+}
+
+#[test]
+fn what_is_read_was_true_at_one_moment() {
+    let shard = Shard::new();
+    let most = 5_000;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut counters = Counters::default();
+            for n in 1..=most {
+                counters.visit_mut(&mut |cell| *cell = n);
+                shard.engine.publish(&counters);
+            }
+        });
+        let mut last = 0;
+        while last < most {
+            let mut read = Vec::new();
+            shard.engine.read().visit(&mut |value| read.push(value));
+            assert!(read[0] >= last, "it only grows");
+            last = read[0];
+            assert!(read.iter().all(|value| *value == last), "{last} and others");
+        }
+    });
+}
+
+#[test]
+fn a_writer_that_died_over_it_is_not_waited_for() {
+    let shard = Shard::new();
+    let mut counters = Counters::default();
+    counters.cap_violation();
+    shard.engine.publish(&counters);
+    shard.engine.version.fetch_add(1, Relaxed);
+    assert_eq!(shard.engine.read(), counters);
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub struct Layer {
     kind: MediaKind,
     /// What arrives, by the spatial layer within the stream.
     rates: Vec<RateMeter>,
+    /// The fastest temporal layer within the stream so far.
+    fastest: u8,
     latest: Option<Instant>,
     /// The timestamp of the latest frame and when its first packet came, and the usual time between two.
     frame: Option<(u32, Instant)>,
@@ -75,6 +77,7 @@ impl Layer {
             run: 0,
             kind,
             rates: Vec::new(),
+            fastest: 0,
             latest: None,
             frame: None,
             interval: Duration::ZERO,
@@ -110,6 +113,7 @@ impl Layer {
             if self.rates.len() <= spatial {
                 self.rates.resize_with(spatial + 1, RateMeter::default);
             }
+            self.fastest = self.fastest.max(meta.picture.temporal);
             self.rates[spatial].add(meta.arrived, carried.len() + payload.len());
         }
         if meta.picture.keyframe {
@@ -132,6 +136,11 @@ impl Layer {
     /// Spatial layers seen within the stream; one at least.
     pub fn spatial_layers(&self) -> u8 {
         self.rates.len().max(1) as u8
+    }
+
+    /// The fastest temporal layer seen within the stream.
+    pub fn fastest(&self) -> u8 {
+        self.fastest
     }
 
     /// What its spatial layers up to this one weigh together, payloads alone.

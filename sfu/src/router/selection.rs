@@ -21,6 +21,8 @@ pub struct Selection {
     /// What passes within the stream, and what should.
     passes: LayerLimit,
     wanted: LayerLimit,
+    /// What passed before it changed, unless that has been told.
+    passed: Option<LayerLimit>,
 }
 
 /// What becomes of a packet.
@@ -45,6 +47,7 @@ impl Selection {
             acceptable: u8::MAX,
             passes: LayerLimit::NONE,
             wanted: LayerLimit::NONE,
+            passed: None,
         }
     }
 
@@ -61,6 +64,16 @@ impl Selection {
     /// What passes within the layer.
     pub fn passes(&self) -> LayerLimit {
         self.passes
+    }
+
+    /// What should pass within the layer.
+    pub fn wanted(&self) -> LayerLimit {
+        self.wanted
+    }
+
+    /// What passed before, once, if it has changed within the layer since the last call.
+    pub fn take_passed(&mut self) -> Option<LayerLimit> {
+        self.passed.take().filter(|passed| *passed != self.passes)
     }
 
     /// Aims at another layer, and within it at `wanted`; its `highest` spatial layer says what there is to want.
@@ -103,12 +116,18 @@ impl Selection {
             }
             self.current = Some(layer);
             self.passes = self.wanted;
+            self.passed = None;
             return Verdict::Start;
         }
-        if picture.keyframe {
-            self.passes = self.wanted;
-        } else if picture.starts_frame {
-            self.step(picture);
+        if picture.keyframe || picture.starts_frame {
+            let before = self.passes;
+            match picture.keyframe {
+                true => self.passes = self.wanted,
+                false => self.step(picture),
+            }
+            if self.passes != before {
+                self.passed.get_or_insert(before);
+            }
         }
         if picture.spatial > self.passes.spatial {
             Verdict::LeftOut(FilterReason::Spatial)

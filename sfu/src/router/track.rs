@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::layer::Layer;
 use super::selection::Selection;
 use crate::config::LayerLimit;
+use crate::counters::{Axis, Step, SwitchCause};
 use crate::ids::{Feed, MediaKind, Mid, PeerKey, Rid, TrackKey};
 use crate::media::codec::Codec;
 use crate::units::Bitrate;
@@ -37,6 +38,9 @@ pub struct Subscription {
     limit: LayerLimit,
     /// The largest picture that the subscriber's network has room for.
     room: u8,
+    /// The layer it got last, and why it was aimed at another.
+    last: Option<u8>,
+    cause: SwitchCause,
 }
 
 /// One published track.
@@ -85,8 +89,9 @@ impl Track {
     pub fn subscribe(&mut self, now: Instant, peer: PeerKey, slot: u16, limit: LayerLimit) {
         self.unsubscribe(peer, slot);
         let selection = Selection::new(self.publication.kind);
-        self.subscriptions.push(Subscription { peer, slot, selection, limit, room: u8::MAX });
-        self.aim(now, peer, slot);
+        let (last, cause) = (None, SwitchCause::Request);
+        self.subscriptions.push(Subscription { peer, slot, selection, limit, room: u8::MAX, last, cause });
+        self.aim(now, peer, slot, cause);
     }
 
     pub fn unsubscribe(&mut self, peer: PeerKey, slot: u16) {
@@ -101,14 +106,14 @@ impl Track {
     pub fn limit(&mut self, now: Instant, peer: PeerKey, slot: u16, limit: LayerLimit) -> bool {
         let Some(subscription) = self.subscription_mut(peer, slot) else { return false };
         subscription.limit = limit;
-        self.aim(now, peer, slot)
+        self.aim(now, peer, slot, SwitchCause::Request)
     }
 
     /// Changes what one subscriber's network has room for: a step of its [`ladder`](Self::ladder).
     pub fn make_room(&mut self, now: Instant, peer: PeerKey, slot: u16, room: u8) -> bool {
         let Some(subscription) = self.subscription_mut(peer, slot) else { return false };
         subscription.room = room;
-        self.aim(now, peer, slot)
+        self.aim(now, peer, slot, SwitchCause::Bwe)
     }
 
     /// Stops what one subscriber gets, if that is not what it is to get, until a keyframe of that. Returns whether it
@@ -178,8 +183,13 @@ impl Track {
     }
 
     /// Looks the layers over when that is due, and aims every subscription at the best of those that are alive.
-    /// `wanted` hears of those layers of which a keyframe is needed.
-    pub fn review(&mut self, now: Instant, mut wanted: impl FnMut(u8)) {
+    /// `wanted` hears of those layers of which a keyframe is needed, `changed` of what has passed more or less since.
+    pub fn review(
+        &mut self,
+        now: Instant,
+        mut wanted: impl FnMut(u8),
+        mut changed: impl FnMut(Axis, Step, SwitchCause),
+    ) {
         let due = self.reviewed_at.is_none_or(|at| now.saturating_duration_since(at) >= REVIEW);
         if !due || self.publication.kind == MediaKind::Audio {
             return;
@@ -187,9 +197,42 @@ impl Track {
         self.reviewed_at = Some(now);
         self.rank(now);
         for index in 0..self.subscriptions.len() {
-            if self.aim_at(now, index) {
+            self.tell_passing(index, &mut changed);
+            // Layers come and go with their publisher's network.
+            if self.aim_at(now, index, SwitchCause::Bwe) {
                 wanted(self.subscriptions[index].selection.target());
             }
+        }
+    }
+
+    /// Tells of those subscribers who get `layer` now and had another before.
+    pub fn tell_switches(&mut self, layer: u8, mut changed: impl FnMut(Axis, Step, SwitchCause)) {
+        let Track { ranks, subscriptions, .. } = self;
+        let rank = |layer: u8| ranks.iter().position(|index| *index == layer);
+        for subscription in subscriptions.iter_mut().filter(|it| it.selection.current() == Some(layer)) {
+            let before = subscription.last.replace(layer).filter(|before| *before != layer);
+            if let Some(before) = before {
+                let step = if rank(before) < rank(layer) { Step::Up } else { Step::Down };
+                changed(Axis::Spatial, step, subscription.cause);
+            }
+        }
+    }
+
+    /// Tells what changed within the stream that one subscriber gets.
+    fn tell_passing(&mut self, index: usize, changed: &mut impl FnMut(Axis, Step, SwitchCause)) {
+        let Track { layers, subscriptions, .. } = self;
+        let Subscription { selection, cause, .. } = &mut subscriptions[index];
+        let Some(before) = selection.take_passed() else { return };
+        let Some(layer) = selection.current().and_then(|layer| layers.get(usize::from(layer))) else {
+            return;
+        };
+        let (passes, spatial, temporal) = (selection.passes(), layer.spatial_layers() - 1, layer.fastest());
+        let axes = [
+            (Axis::Spatial, before.spatial.min(spatial), passes.spatial.min(spatial)),
+            (Axis::Temporal, before.temporal.min(temporal), passes.temporal.min(temporal)),
+        ];
+        for (axis, before, now) in axes.into_iter().filter(|(_, before, now)| before != now) {
+            changed(axis, if before < now { Step::Up } else { Step::Down }, *cause);
         }
     }
 
@@ -210,12 +253,25 @@ impl Track {
     }
 
     /// Aims one subscription anew. Returns whether a keyframe of its target is needed.
-    fn aim(&mut self, now: Instant, peer: PeerKey, slot: u16) -> bool {
+    fn aim(&mut self, now: Instant, peer: PeerKey, slot: u16, cause: SwitchCause) -> bool {
         let at = self.subscriptions.iter().position(|other| other.peer == peer && other.slot == slot);
-        at.is_some_and(|index| self.aim_at(now, index))
+        at.is_some_and(|index| self.aim_at(now, index, cause))
     }
 
-    fn aim_at(&mut self, now: Instant, index: usize) -> bool {
+    fn aim_at(&mut self, now: Instant, index: usize, cause: SwitchCause) -> bool {
+        let aim = |track: &Track| {
+            let selection = &track.subscriptions[index].selection;
+            (selection.target(), selection.wanted())
+        };
+        let before = aim(self);
+        let wanted = self.choose(now, index);
+        if aim(self) != before {
+            self.subscriptions[index].cause = cause;
+        }
+        wanted
+    }
+
+    fn choose(&mut self, now: Instant, index: usize) -> bool {
         let Track { layers, ranks, subscriptions, .. } = self;
         let Subscription { selection, limit, room, .. } = &mut subscriptions[index];
         let most = limit.spatial.min(*room);

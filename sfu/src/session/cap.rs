@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::units::Bitrate;
 
 /// What "no cap" is written as. Far above any camera, far below where float exponents misbehave.
-const LIFTED: Bitrate = Bitrate::mbps(100);
+pub const LIFTED: Bitrate = Bitrate::mbps(100);
 const QUICK: Duration = Duration::from_millis(100);
 const QUICK_REPEATS: u8 = 3;
 const STEADY: Duration = Duration::from_secs(1);

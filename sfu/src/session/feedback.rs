@@ -24,6 +24,8 @@ use sansio::Protocol;
 use crate::counters::{Counters, Direction};
 use crate::ids::{MediaKind, Ssrc};
 
+use super::ledger::Ledger;
+
 /// Where the counter sits: closer to the wire than the first named slot of `rtc-interceptor` (1000).
 const COUNTER_POSITION: usize = 500;
 
@@ -111,6 +113,14 @@ impl Feedback {
     /// When the chain wants [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&mut self) -> Option<Instant> {
         self.walk(|chain| chain.poll_timeout()).flatten()
+    }
+
+    /// The account of what has been asked for since the last [`fold_into`](Self::fold_into).
+    pub fn open_ledger(&self) -> Ledger {
+        let received = &self.tally.received;
+        let packets = [0, 1].map(|kind| u64::from(received.nacks[kind].packets.load(Relaxed)));
+        let keyframes = u64::from(received.plis.load(Relaxed)) + u64::from(received.firs.load(Relaxed));
+        Ledger::new(packets, keyframes)
     }
 
     /// Moves what the counter has seen since the last call into the worker's counters.
@@ -209,17 +219,20 @@ struct NackCells {
 #[derive(Default)]
 struct Counter {
     tally: Arc<Tally>,
-    audio: Vec<u32>,
+    /// SSRCs of audio that we send, and that we receive: a stranger may announce as its own what is ours.
+    audio_sent: Vec<u32>,
+    audio_received: Vec<u32>,
     read: VecDeque<TaggedPacket>,
     write: VecDeque<TaggedPacket>,
 }
 
 impl Counter {
-    fn count(&self, side: &Side, packets: &[Rtcp]) {
+    /// `audio`: the audio streams that the packets may be about.
+    fn count(side: &Side, audio: &[u32], packets: &[Rtcp]) {
         for packet in packets {
             let packet = packet.as_any();
             if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
-                let cells = &side.nacks[usize::from(!self.audio.contains(&nack.media_ssrc))];
+                let cells = &side.nacks[usize::from(!audio.contains(&nack.media_ssrc))];
                 let asked: u32 =
                     nack.nacks.iter().map(|pair| 1 + u32::from(pair.lost_packets).count_ones()).sum();
                 cells.messages.fetch_add(1, Relaxed);
@@ -232,14 +245,10 @@ impl Counter {
         }
     }
 
-    fn learn(&mut self, info: &StreamInfo) {
-        if info.mime_type == MediaKind::Audio.as_str() && !self.audio.contains(&info.ssrc) {
-            self.audio.push(info.ssrc);
+    fn learn(audio: &mut Vec<u32>, info: &StreamInfo) {
+        if info.mime_type == MediaKind::Audio.as_str() && !audio.contains(&info.ssrc) {
+            audio.push(info.ssrc);
         }
-    }
-
-    fn forget(&mut self, info: &StreamInfo) {
-        self.audio.retain(|ssrc| *ssrc != info.ssrc);
     }
 }
 
@@ -252,7 +261,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Counter {
 
     fn handle_read(&mut self, mut packet: TaggedPacket) -> Result<(), Self::Error> {
         if let Packet::Rtcp(packets) = &packet.message.packet {
-            self.count(&self.tally.received, packets);
+            Counter::count(&self.tally.received, &self.audio_sent, packets);
             packet.message.add(Attribute::DeliverToApplication);
         }
         self.read.push_back(packet);
@@ -265,7 +274,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Counter {
 
     fn handle_write(&mut self, packet: TaggedPacket) -> Result<(), Self::Error> {
         if let Packet::Rtcp(packets) = &packet.message.packet {
-            self.count(&self.tally.sent, packets);
+            Counter::count(&self.tally.sent, &self.audio_received, packets);
         }
         self.write.push_back(packet);
         Ok(())
@@ -278,18 +287,18 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Counter {
 
 impl Interceptor for Counter {
     fn bind_local_stream(&mut self, info: &StreamInfo) {
-        self.learn(info);
+        Counter::learn(&mut self.audio_sent, info);
     }
 
     fn unbind_local_stream(&mut self, info: &StreamInfo) {
-        self.forget(info);
+        self.audio_sent.retain(|ssrc| *ssrc != info.ssrc);
     }
 
     fn bind_remote_stream(&mut self, info: &StreamInfo) {
-        self.learn(info);
+        Counter::learn(&mut self.audio_received, info);
     }
 
     fn unbind_remote_stream(&mut self, info: &StreamInfo) {
-        self.forget(info);
+        self.audio_received.retain(|ssrc| *ssrc != info.ssrc);
     }
 }

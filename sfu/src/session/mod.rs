@@ -7,7 +7,9 @@ pub mod cap;
 pub mod dtls;
 pub mod feedback;
 pub mod ice;
+pub mod ledger;
 pub mod negotiate;
+pub mod quality;
 pub mod reception;
 pub mod repairs;
 pub mod rtt;
@@ -34,10 +36,12 @@ use rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers};
 
 use crate::config::Subscribe;
-use crate::counters::{Counters, DropKind};
+use crate::counters::{Counters, Direction, DropKind, PathKind, Relay, RepairOutcome};
 use crate::drop::DropReason;
 use crate::ids::{Feed, MediaKind, Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey};
 use crate::interceptors::BoxedInterceptor;
+use crate::media::loss::Totals;
+use crate::media::resend::Verdict;
 use crate::path::Path;
 use crate::units::Bitrate;
 use crate::wire::rtp::RtpHeader;
@@ -45,7 +49,9 @@ use cap::PublishCap;
 use dtls::{Dtls, DtlsEvent};
 use feedback::{Feedback, Rtcp};
 use ice::IceLite;
+use ledger::Ledger;
 use negotiate::Negotiation;
+use quality::Quality;
 use reception::{Lost, Reception};
 use repairs::Missing;
 use sent::First;
@@ -62,9 +68,6 @@ const MAX_SLOTS: usize = 1_024;
 
 /// Pairs in one NACK: a quarter of a datagram.
 const MAX_NACK_PAIRS: usize = 64;
-
-/// Sequence numbers of one compound that are looked at. A subscriber misses a few, or has lost the thread.
-const MAX_NUMBERS_ASKED: usize = 300;
 
 /// Waiting packets beyond which no more repairs are queued.
 const MAX_REPAIRS_QUEUED: usize = 256;
@@ -89,12 +92,14 @@ pub struct Queued {
     pub passes: (u8, u8),
     /// It begins what the subscriber gets of the feed: whatever was held back before it leaves no gap.
     pub starts: bool,
+    /// A repair that a NACK has asked for: what becomes of it is booked.
+    pub asked: bool,
 }
 
 impl Queued {
     /// Of a stream that passes whole.
     pub fn new(slot: u16, feed: Feed, seq: u64, purpose: Purpose) -> Queued {
-        Queued { slot, feed, seq, purpose, passes: (u8::MAX, u8::MAX), starts: false }
+        Queued { slot, feed, seq, purpose, passes: (u8::MAX, u8::MAX), starts: false, asked: false }
     }
 }
 
@@ -118,14 +123,16 @@ struct Secure {
 /// What a received compound asks of the engine.
 #[derive(Debug)]
 pub enum Heard {
-    /// A subscriber cannot decode without a keyframe.
-    KeyframeWanted { slot: usize },
+    /// A subscriber cannot decode these slots without a keyframe.
+    KeyframeWanted { slots: Vec<usize> },
     /// A subscriber asks for a packet that it misses.
     Missing(Missing),
     /// Its feedback says that a packet is lost, and so is the repair, or the request.
     Lost(Missing),
     /// A publisher's clock mapping is new.
     SenderReport { ssrc: Ssrc },
+    /// A subscriber has told how it gets what goes out on this slot.
+    Reported { slot: usize },
 }
 
 /// One peer's connection.
@@ -146,6 +153,9 @@ pub struct Session {
     pub queue: VecDeque<Queued>,
     pub cap: PublishCap,
     pub reception: Reception,
+    pub quality: Quality,
+    /// How long what went out last had been here: audio, video.
+    pub forwarded_after: [Option<Duration>; 2],
     pub joined_at: Instant,
     /// First authenticated check, keys, first media packet either way: how far the join has come.
     pub checked_at: Option<Instant>,
@@ -155,6 +165,10 @@ pub struct Session {
     handshake: (Option<Instant>, u8),
     /// The next offer shall restart ICE.
     pub restart_wanted: bool,
+    /// Checks have come that were not authentic.
+    pub refused_checks: bool,
+    /// The path that is booked as its own, and of what kind that is.
+    pub booked_path: Option<(Path, PathKind)>,
     /// Told the host that no check has arrived.
     pub warned_unreachable: bool,
     /// In the engine's list of sessions with something to send.
@@ -163,10 +177,27 @@ pub struct Session {
     pub scheduled: Option<Instant>,
     feedback: Feedback,
     secure: Option<Secure>,
-    outbox: VecDeque<(Path, BytesMut)>,
+    outbox: Outbox,
     reporter: Ssrc,
     cname: Bytes,
     next_report: Option<Instant>,
+}
+
+/// Control datagrams on their way out.
+#[derive(Default)]
+struct Outbox {
+    queue: VecDeque<(Path, BytesMut)>,
+    /// Those for which there was no room: RTCP, and others.
+    crowded_out: [u64; 2],
+}
+
+impl Outbox {
+    fn push(&mut self, kind: DropKind, path: Path, datagram: BytesMut) {
+        match self.queue.len() < MAX_OUTBOX {
+            true => self.queue.push_back((path, datagram)),
+            false => self.crowded_out[usize::from(kind != DropKind::Rtcp)] += 1,
+        }
+    }
 }
 
 /// What a session starts from.
@@ -200,18 +231,22 @@ impl Session {
             queue: VecDeque::new(),
             cap: PublishCap::new(start.cap),
             reception: Reception::new(),
+            quality: Quality::default(),
+            forwarded_after: [None; 2],
             joined_at: now,
             checked_at: None,
             secured_at: None,
             flowing: false,
             handshake: (None, 0),
             restart_wanted: false,
+            refused_checks: false,
+            booked_path: None,
             warned_unreachable: false,
             dirty: false,
             scheduled: None,
             feedback: Feedback::new(start.interceptors),
             secure: None,
-            outbox: VecDeque::new(),
+            outbox: Outbox::default(),
             reporter: start.reporter,
             cname: Bytes::from(start.id.to_string()),
             next_report: None,
@@ -221,6 +256,21 @@ impl Session {
     /// ICE and DTLS are up.
     pub fn is_connected(&self) -> bool {
         self.secure.is_some()
+    }
+
+    /// Whether the peer announced a relay candidate with its description.
+    pub fn relay_offered(&self) -> Relay {
+        let mut candidates = self.negotiation.remote().into_iter().flat_map(|remote| &remote.candidates);
+        match candidates.any(|candidate| candidate.kind == PathKind::Relay) {
+            true => Relay::Offered,
+            false => Relay::None,
+        }
+    }
+
+    /// What kind of path this is, by the peer's candidates.
+    pub fn path_kind(&self, path: &Path) -> PathKind {
+        let candidates = self.negotiation.remote().map_or(&[][..], |remote| &remote.candidates);
+        negotiate::path_kind(candidates, path.remote)
     }
 
     // ---- datagrams in ------------------------------------------------------------------------------
@@ -295,48 +345,64 @@ impl Session {
         let uplinks = &self.uplinks;
         let plain = secure.inbound.open_rtcp(packet, |ssrc| uplinks.sends(ssrc))?;
         self.dtls.confirm();
+        counters.ingress_rtcp(plain.len());
         // A feedback message may name at most the packets we have outstanding.
         crate::wire::rtcp::gate(&plain, self.reception.outstanding())?;
         let packets = self.feedback.read(now, plain.freeze()).ok_or(DropReason::Malformed)?;
-        let mut allowance = MAX_NUMBERS_ASKED;
+        let mut ledger = self.feedback.open_ledger();
         for packet in &packets {
-            self.hear(now, packet, heard, &mut allowance);
+            self.hear(now, packet, counters, heard, &mut ledger);
         }
+        ledger.close(counters);
         self.feedback.fold_into(counters);
         Ok(())
     }
 
-    fn hear(&mut self, now: Instant, packet: &Rtcp, heard: &mut Vec<Heard>, allowance: &mut usize) {
+    fn hear(
+        &mut self,
+        now: Instant,
+        packet: &Rtcp,
+        counters: &mut Counters,
+        heard: &mut Vec<Heard>,
+        ledger: &mut Ledger,
+    ) {
         let any = packet.as_any();
         if let Some(pli) = any.downcast_ref::<PictureLossIndication>() {
-            self.hear_keyframe_request(pli.media_ssrc, heard);
+            heard.push(Heard::KeyframeWanted {
+                slots: self.slot_to_refresh(pli.media_ssrc).into_iter().collect(),
+            });
+            ledger.take_keyframe_request();
         } else if let Some(fir) = any.downcast_ref::<FullIntraRequest>() {
             // One compound carries at most a few entries worth acting on; merging makes repeats free.
-            for entry in fir.fir.iter().take(self.slots.len()) {
-                self.hear_keyframe_request(entry.ssrc, heard);
-            }
+            let entries = fir.fir.iter().take(self.slots.len());
+            let slots = entries.filter_map(|entry| self.slot_to_refresh(entry.ssrc)).collect();
+            heard.push(Heard::KeyframeWanted { slots });
+            ledger.take_keyframe_request();
         } else if let Some(report) = any.downcast_ref::<SenderReport>() {
-            self.hear_report_blocks(now, &report.reports);
+            self.hear_report_blocks(now, &report.reports, counters, heard);
             let ssrc = Ssrc(report.ssrc);
             if let Some((receiver, _)) = self.uplinks.receiver_mut(ssrc) {
                 receiver.on_sender_report(now, report.ntp_time, report.rtp_time);
                 heard.push(Heard::SenderReport { ssrc });
             }
         } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
-            self.hear_report_blocks(now, &report.reports);
+            self.hear_report_blocks(now, &report.reports, counters, heard);
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
             self.reception.on_request(packet.raw_size());
-            self.hear_nack(nack, heard, allowance);
+            self.hear_nack(nack, heard, ledger);
         } else if let Some(report) = any.downcast_ref::<ExtendedReport>() {
             self.reception.on_reference(now, report);
         } else if let Some(remb) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
             self.reception.on_estimate(now, remb.bitrate);
         } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
-            self.hear_feedback(now, feedback, heard);
+            let unmatched = self.hear_feedback(now, feedback, heard);
+            counters.unmatched_feedback(u64::from(unmatched));
         }
     }
 
-    fn hear_feedback(&mut self, now: Instant, feedback: &TransportLayerCc, heard: &mut Vec<Heard>) {
+    /// Returns whether it is about packets that we have forgotten, or never sent.
+    fn hear_feedback(&mut self, now: Instant, feedback: &TransportLayerCc, heard: &mut Vec<Heard>) -> bool {
+        let unmatched = self.reception.unmatched();
         let Session { reception, slots, .. } = self;
         reception.on_feedback(now, feedback, |lost| {
             let (Lost::First(First { slot: index, .. }) | Lost::Repair(Missing { slot: index, .. })) = lost;
@@ -351,9 +417,28 @@ impl Session {
                 }
             }
         });
+        reception.unmatched() > unmatched
     }
 
-    fn hear_report_blocks(&mut self, now: Instant, blocks: &[ReceptionReport]) {
+    fn hear_report_blocks(
+        &mut self,
+        now: Instant,
+        blocks: &[ReceptionReport],
+        counters: &mut Counters,
+        heard: &mut Vec<Heard>,
+    ) {
+        // Each slot once: a report has no more to tell, and its blocks are many.
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let Some(block) = blocks.iter().find(|block| block.ssrc == slot.ssrc.0) else { continue };
+            let Some(clock_rate) = slot.source().map(|source| source.codec.clock_rate()) else { continue };
+            // 24 bits, signed.
+            let lost = (block.total_lost << 8) as i32 >> 8;
+            let totals = Totals { expected: block.last_sequence_number, lost };
+            let jitter = Duration::from_micros(u64::from(block.jitter) * 1_000_000 / u64::from(clock_rate));
+            let stream = (Direction::Out, slot.kind);
+            self.quality.on_report(now, stream, &mut slot.reported, totals, jitter, counters);
+            heard.push(Heard::Reported { slot: index });
+        }
         let Session { reception, slots, .. } = self;
         reception.on_report_blocks(now, blocks, |ssrc| {
             slots.iter().any(|slot| slot.ssrc.0 == ssrc && slot.kind == MediaKind::Video)
@@ -361,37 +446,50 @@ impl Session {
     }
 
     /// Finds out which packets a request is about.
-    fn hear_nack(&mut self, nack: &TransportLayerNack, heard: &mut Vec<Heard>, allowance: &mut usize) {
-        let Some(index) = self.slots.iter().position(|slot| slot.ssrc.0 == nack.media_ssrc) else { return };
-        let slot = &self.slots[index];
-        if !(slot.live && slot.takes_repairs()) {
-            return;
-        }
-        for seq in nack.nacks.iter().flat_map(|pair| pair.packet_list()).take(*allowance) {
-            *allowance -= 1;
-            heard.extend(slot.missing(index as u16, seq).map(Heard::Missing));
+    fn hear_nack(&mut self, nack: &TransportLayerNack, heard: &mut Vec<Heard>, ledger: &mut Ledger) {
+        let index = self.slots.iter().position(|slot| slot.ssrc.0 == nack.media_ssrc);
+        let slot = index.map(|index| &self.slots[index]);
+        let kind = slot.map_or(MediaKind::Video, |slot| slot.kind);
+        let repaired = slot.filter(|slot| slot.live && slot.takes_repairs());
+        for seq in nack.nacks.iter().flat_map(|pair| pair.packet_list()) {
+            let Some((index, slot)) = index.zip(repaired) else {
+                ledger.settle(kind, RepairOutcome::MissUnknown);
+                continue;
+            };
+            if !ledger.may_look_up() {
+                ledger.settle(kind, RepairOutcome::OverBudget);
+            } else if let Some(missing) = slot.missing(index as u16, seq) {
+                heard.push(Heard::Missing(missing));
+                ledger.leave_open(kind);
+            } else {
+                ledger.settle(kind, RepairOutcome::MissUnknown);
+            }
         }
     }
 
-    /// Queues a packet that the subscriber misses, if it may be sent again now. `told`: by feedback.
-    pub fn repair(&mut self, now: Instant, missing: &Missing, told: bool) {
-        let (rtt, copies) = (self.reception.rtt(), self.reception.copies(now, told));
+    /// Queues a packet that the subscriber misses, if it may be sent again now; if not, the outcome. `asked`: by NACK.
+    pub fn repair(&mut self, now: Instant, missing: &Missing, asked: bool) -> Option<RepairOutcome> {
+        let (rtt, copies) = (self.reception.rtt(), self.reception.copies(now, asked));
         let slot = &mut self.slots[usize::from(missing.slot)];
-        if self.queue.len() < MAX_REPAIRS_QUEUED {
-            let copies = slot.repairs(now, missing.number, rtt, copies);
-            let queued = Queued::new(missing.slot, missing.feed, missing.seq, Purpose::Repair);
-            let queued = Queued { passes: slot.passes, ..queued };
-            self.queue.extend(std::iter::repeat_n(queued, copies.into()));
+        if self.queue.len() >= MAX_REPAIRS_QUEUED {
+            return Some(RepairOutcome::OverBudget);
         }
+        let copies = match slot.judge_repair(now, missing.number, rtt, copies) {
+            Verdict::Resend(copies) => copies,
+            Verdict::Duplicate => return Some(RepairOutcome::Duplicate),
+            Verdict::OverBudget => return Some(RepairOutcome::OverBudget),
+        };
+        let queued = Queued::new(missing.slot, missing.feed, missing.seq, Purpose::Repair);
+        let queued = Queued { passes: slot.passes, ..queued };
+        // The request is answered by one of them.
+        self.queue.push_back(Queued { asked, ..queued });
+        self.queue.extend(std::iter::repeat_n(queued, usize::from(copies) - 1));
+        None
     }
 
     /// A subscriber may only speak about what we send it.
-    fn hear_keyframe_request(&mut self, media_ssrc: u32, heard: &mut Vec<Heard>) {
-        if let Some(slot) =
-            self.slots.iter().position(|slot| slot.ssrc.0 == media_ssrc && slot.kind == MediaKind::Video)
-        {
-            heard.push(Heard::KeyframeWanted { slot });
-        }
+    fn slot_to_refresh(&self, media_ssrc: u32) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.ssrc.0 == media_ssrc && slot.kind == MediaKind::Video)
     }
 
     // ---- RTCP out ----------------------------------------------------------------------------------
@@ -419,6 +517,13 @@ impl Session {
         if self.next_report.is_some_and(|at| at <= now) {
             self.next_report = Some(now + REPORT_INTERVAL);
             self.reception.on_second(now);
+            self.quality.on_second(now, counters);
+            if let Some(rtt) = self.reception.take_round_trip() {
+                let publishes = self.uplinks.iter().next().is_some();
+                let subscribes = self.slots.iter().any(|slot| slot.live);
+                self.quality.on_round_trip(rtt, publishes, subscribes, counters);
+            }
+            self.uplinks.report_quality(now, &mut self.quality, counters);
             let reports = self.uplinks.report_blocks(now);
             if !reports.is_empty() {
                 packets.push(Box::new(ReceiverReport {
@@ -522,10 +627,10 @@ impl Session {
         self.secure.as_ref().map_or(0, |secure| secure.outbound.overhead())
     }
 
-    /// The kinds of what waits in the queue for its first transmission.
-    pub fn queued_kinds(&self) -> impl Iterator<Item = MediaKind> {
-        let first = self.queue.iter().filter(|queued| queued.purpose == Purpose::First);
-        first.filter_map(|queued| Some(self.slots.get(usize::from(queued.slot))?.kind))
+    /// What waits in the queue, with its kind.
+    pub fn queued_kinds(&self) -> impl Iterator<Item = (&Queued, MediaKind)> {
+        let kind = |queued: &Queued| self.slots.get(usize::from(queued.slot)).map(|slot| slot.kind);
+        self.queue.iter().filter_map(move |queued| Some((queued, kind(queued)?)))
     }
 
     /// Rewrites and seals one stored packet into `out`. The sealed length, or why it cannot go.
@@ -581,7 +686,14 @@ impl Session {
 
     /// The next control datagram, with where it goes.
     pub fn poll_control(&mut self) -> Option<(Path, BytesMut)> {
-        self.outbox.pop_front()
+        self.outbox.queue.pop_front()
+    }
+
+    /// Books the control datagrams for which there was no room.
+    pub fn tell_crowded_out(&mut self, counters: &mut Counters) {
+        let [rtcp, other] = std::mem::take(&mut self.outbox.crowded_out);
+        counters.dropped_out(DropKind::Rtcp, DropReason::QueueFull, rtcp);
+        counters.dropped_out(DropKind::Other, DropReason::QueueFull, other);
     }
 
     /// Sender reports have left: reports about them will tell the round trip.
@@ -607,17 +719,15 @@ impl Session {
 
     /// Puts a datagram that could not be sent back in front.
     pub fn return_control(&mut self, path: Path, datagram: BytesMut) {
-        self.outbox.push_front((path, datagram));
+        self.outbox.queue.push_front((path, datagram));
     }
 
     pub fn has_output(&self) -> bool {
-        !self.outbox.is_empty() || !self.queue.is_empty()
+        !self.outbox.queue.is_empty() || !self.queue.is_empty()
     }
 
     pub fn push_control(&mut self, path: Path, datagram: BytesMut) {
-        if self.outbox.len() < MAX_OUTBOX {
-            self.outbox.push_back((path, datagram));
-        }
+        self.outbox.push(DropKind::Other, path, datagram);
     }
 
     // ---- time --------------------------------------------------------------------------------------
@@ -710,15 +820,8 @@ fn reported(packets: &[Rtcp]) -> impl Iterator<Item = &SenderReport> {
     packets.iter().filter_map(|packet| packet.as_any().downcast_ref())
 }
 
-fn seal_rtcp(
-    secure: &mut Option<Secure>,
-    outbox: &mut VecDeque<(Path, BytesMut)>,
-    ice: &IceLite,
-    compound: &[u8],
-) {
-    if let (Some(secure), Some(path)) = (secure, ice.selected())
-        && outbox.len() < MAX_OUTBOX
-    {
-        outbox.push_back((path, secure.outbound.seal_rtcp(compound)));
+fn seal_rtcp(secure: &mut Option<Secure>, outbox: &mut Outbox, ice: &IceLite, compound: &[u8]) {
+    if let (Some(secure), Some(path)) = (secure, ice.selected()) {
+        outbox.push(DropKind::Rtcp, path, secure.outbound.seal_rtcp(compound));
     }
 }

@@ -78,6 +78,21 @@ impl Reception {
         self.rtt.get()
     }
 
+    /// … if it was measured.
+    pub fn measured_rtt(&self) -> Option<Duration> {
+        self.rtt.measured()
+    }
+
+    /// The latest measurement, unless it was taken before.
+    pub fn take_round_trip(&mut self) -> Option<Duration> {
+        self.rtt.take_sample()
+    }
+
+    /// Packets that feedback was about and that we know nothing of.
+    pub fn unmatched(&self) -> u64 {
+        self.sent.unmatched
+    }
+
     // ---- what goes out -----------------------------------------------------------------------------
 
     /// The transport-wide number that the next packet carries.
@@ -96,16 +111,16 @@ impl Reception {
         self.repairs.take(now, bytes)
     }
 
-    /// In how many copies a repair should leave the first time and afterwards. `told`: a request or a repair has been lost
-    /// as well. A picture does not wait for many round trips.
-    pub fn copies(&mut self, now: Instant, told: bool) -> [u8; 2] {
-        match told {
+    /// In how many copies a repair should leave the first time and afterwards. `asked`: else a request or a repair has been
+    /// lost as well. A picture does not wait for many round trips.
+    pub fn copies(&mut self, now: Instant, asked: bool) -> [u8; 2] {
+        match asked {
             // Who asks for ever must not use up what the next loss needs.
             _ if !self.repairs.is_half_full(now) => [1, 0],
             // Where there is no room, more copies are not the cure.
             _ if self.throttle.is_lossy() => [1, 1],
-            false => [1, 2],
-            true => [2, 2],
+            true => [1, 2],
+            false => [2, 2],
         }
     }
 

@@ -23,6 +23,8 @@ const LONGEST: Duration = Duration::from_secs(5);
 pub struct RoundTrip {
     sent: VecDeque<(u32, Instant)>,
     smoothed: Option<Duration>,
+    /// The latest that a report has told.
+    sample: Option<Duration>,
     /// The peer's reference times, the last of each of its sources: whose, the middle of its NTP timestamp, and when it
     /// came.
     references: Vec<(u32, u32, Instant)>,
@@ -30,12 +32,22 @@ pub struct RoundTrip {
 
 impl RoundTrip {
     pub fn new() -> Self {
-        RoundTrip { sent: VecDeque::new(), smoothed: None, references: Vec::new() }
+        RoundTrip { sent: VecDeque::new(), smoothed: None, sample: None, references: Vec::new() }
     }
 
     /// The current belief; never zero.
     pub fn get(&self) -> Duration {
         self.smoothed.unwrap_or(ASSUMED).max(Duration::from_millis(1))
+    }
+
+    /// What is known of it.
+    pub fn measured(&self) -> Option<Duration> {
+        self.smoothed
+    }
+
+    /// The latest that a report has told, once.
+    pub fn take_sample(&mut self) -> Option<Duration> {
+        self.sample.take()
     }
 
     /// Something came back after this long: the round trip took no longer.
@@ -75,6 +87,7 @@ impl RoundTrip {
         let held = Duration::from_micros(u64::from(delay) * 1_000_000 / 65_536);
         let Some(sample) = now.saturating_duration_since(*sent_at).checked_sub(held) else { return };
         if sample <= LONGEST {
+            self.sample = Some(sample);
             // As TCP does, RFC 6298 §2: seven eighths of the old.
             self.smoothed = Some(self.smoothed.map_or(sample, |old| (old * 7 + sample) / 8));
         }
@@ -99,6 +112,8 @@ fn a_round_trip_is_what_is_left_after_the_peer_held_the_report() {
     rtt.on_sender_report(at(1_000), 0xAAAA_BBBB_CCCC_DDDD);
     rtt.on_report_block(at(1_540), 0xBBBB_CCCC, 65_536 / 2);
     assert_eq!(rtt.get(), Duration::from_millis(40));
+    assert_eq!(rtt.take_sample(), Some(Duration::from_millis(40)));
+    assert_eq!(rtt.take_sample(), None, "once");
     rtt.on_report_block(at(1_540), 0x1111_2222, 0);
     assert_eq!(rtt.get(), Duration::from_millis(40), "a report we never sent says nothing");
     rtt.on_report_block(at(1_100), 0xBBBB_CCCC, 65_536);

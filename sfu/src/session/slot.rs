@@ -6,6 +6,7 @@ use crate::config::LayerLimit;
 use crate::ids::{Feed, MediaKind, Mid, PeerKey, Pt, Ssrc, TrackKey};
 use crate::media::codec::Codec;
 use crate::media::history::Stored;
+use crate::media::loss::LossWindow;
 use crate::media::receive::SenderReportMap;
 use crate::media::resend::{Resends, Verdict};
 use crate::media::rewrite::{Rewriter, Rewritten, SourcePacket};
@@ -56,6 +57,8 @@ pub struct Slot {
     packets: u32,
     octets: u32,
     sent_at: Option<Instant>,
+    /// What the peer's reports tell of it.
+    pub reported: LossWindow,
 }
 
 /// The outgoing header, decided once per negotiation: which payload type, which extension goes by which id.
@@ -156,6 +159,7 @@ impl Slot {
             packets: 0,
             octets: 0,
             sent_at: None,
+            reported: LossWindow::default(),
         };
         slot.update(negotiated);
         slot
@@ -291,13 +295,9 @@ impl Slot {
         Some(Missing { slot: index, number, feed, seq })
     }
 
-    /// In how many copies a packet that went out may be sent again now, which counts as having sent them; so many are
-    /// wanted the first time and afterwards.
-    pub fn repairs(&mut self, now: Instant, number: u64, rtt: Duration, copies: [u8; 2]) -> u8 {
-        match self.resends.judge(now, number, rtt, copies) {
-            Verdict::Resend(copies) => copies,
-            Verdict::Duplicate => 0,
-        }
+    /// Whether a packet that went out may be sent again now, in so many `copies` the first time and afterwards.
+    pub fn judge_repair(&mut self, now: Instant, number: u64, rtt: Duration, copies: [u8; 2]) -> Verdict {
+        self.resends.judge(now, number, rtt, copies)
     }
 
     /// A packet leaves for the first time, but may be behind others: what asks for it has crossed with it.

@@ -4,17 +4,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::counters::{Counters, DropKind, Transmission};
+use crate::counters::{Counters, Direction, DropKind, Transmission};
 use crate::drop::DropReason;
 use crate::ids::{MediaKind, Mid, Pt, Rid, Ssrc, TrackKey};
 use crate::media::arrivals::Arrivals;
 use crate::media::budget::{Policer, Verdict};
 use crate::media::history::PacketMeta;
+use crate::media::loss::LossWindow;
 use crate::media::nack::{Arrival, Nacks};
 use crate::media::picture::PictureReader;
 use crate::media::receive::Receiver;
 use crate::seq::SeqUnwrapper;
 use crate::session::negotiate::{self, CodecBinding, Extension, ExtensionMap};
+use crate::session::quality::Quality;
 use crate::session::srtp::Inbound;
 use crate::units::Bitrate;
 use crate::wire::descriptor::Structure;
@@ -99,6 +101,7 @@ struct Stream {
     nacks: Nacks,
     unwrapper: SeqUnwrapper,
     pictures: PictureReader,
+    loss: LossWindow,
     /// Something authentic arrived on it.
     proven: bool,
 }
@@ -340,6 +343,14 @@ impl Uplinks {
             .collect()
     }
 
+    /// Tells how well the media streams come.
+    pub fn report_quality(&mut self, now: Instant, quality: &mut Quality, counters: &mut Counters) {
+        for stream in self.streams.iter_mut().filter(|stream| stream.role.is_media() && stream.proven) {
+            let (receiver, about) = (&stream.receiver, (Direction::In, stream.kind));
+            quality.on_report(now, about, &mut stream.loss, receiver.totals(), receiver.jitter(), counters);
+        }
+    }
+
     /// Opens one SRTP packet in place and accounts for it.
     pub fn receive(
         &mut self,
@@ -437,6 +448,9 @@ impl Uplinks {
             true => stream.nacks.on_packet(now, seq, patience(stream.receiver.jitter())),
             false => Arrival::Next,
         };
+        if arrival == Arrival::Repair && !role.is_media() {
+            counters.useful_repair(kind);
+        }
         if payload == 0 {
             return Ok(Outcome::Skip { track, layer, seq });
         }
@@ -614,6 +628,7 @@ impl Uplinks {
                         nacks: Nacks::default(),
                         unwrapper,
                         pictures: PictureReader::default(),
+                        loss: LossWindow::default(),
                         proven: false,
                     },
                 );

@@ -1,9 +1,11 @@
 //! Threads, sockets and the one clock: the only code that waits.
 
+mod bitrate;
 pub mod clock;
 mod events;
 mod handles;
 mod probes;
+mod sampler;
 mod sfu;
 mod socket;
 mod worker;

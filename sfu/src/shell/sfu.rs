@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::handles::{Room, RoomShared};
 use super::probes;
+use super::sampler::{Sampler, Subjects};
 use super::socket::Socket;
 use super::worker::{self, Command, WorkerHandle};
 use crate::config::Config;
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     metrics: Metrics,
     rooms: DashMap<String, Weak<RoomShared>>,
     closed: AtomicBool,
+    _sampler: Sampler,
 }
 
 impl Sfu {
@@ -56,7 +58,9 @@ impl Sfu {
         }
 
         let shards: Vec<Arc<Shard>> = (0..workers).map(|_| Arc::default()).collect();
-        let metrics = Metrics::new(shards.clone());
+        let readings = Arc::default();
+        let metrics = Metrics::new(shards.clone(), Arc::clone(&readings));
+        let numbers = sockets.iter().map(|(_, socket)| probes::socket_number(socket).unwrap_or(0)).collect();
         let cpus = probes::allowed_cpus();
         // With a CPU quota fewer count as available than are allowed: then our neighbours see the same CPUs, and
         // all of us would crowd onto the first.
@@ -79,8 +83,11 @@ impl Sfu {
             let cpu = pin.then(|| cpus[usize::from(n)]);
             handles.push(worker::spawn(engine, socket, shard, cpu)?);
         }
+        let threads = handles.iter().map(|worker: &WorkerHandle| worker.number.clone()).collect();
+        let sampler = Sampler::start(Subjects { sockets: numbers, threads }, readings)?;
         let shared = Shared {
             workers: handles,
+            _sampler: sampler,
             events_limit: config.limits.events,
             announced,
             metrics,
@@ -191,5 +198,126 @@ fn candidates(config: &Config, local: SocketAddr, worker: u16) -> Result<Vec<Soc
 fn warn_if_panics_abort() {
     if cfg!(panic = "abort") {
         tracing::warn!("built with panic = \"abort\": a fault while serving one peer ends the process");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A worker, and somebody who sends it datagrams from nowhere.
+    fn strangers(test: impl AsyncFnOnce(Sfu, &dyn Fn())) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("it has I/O and time").block_on(async {
+            let sfu = Sfu::start(Config::new("127.0.0.1:0".parse().expect("an address")).workers(1)).await;
+            let sfu = sfu.expect("loopback is there");
+            let (socket, media) =
+                (UdpSocket::bind("127.0.0.1:0").expect("a port is free"), sfu.announced()[0]);
+            let knock = || assert_eq!(socket.send_to(&[0x80, 0, 0, 0], media).expect("loopback takes it"), 4);
+            test(sfu.clone(), &knock).await;
+            sfu.shutdown().await;
+        });
+    }
+
+    fn strangers_dropped(sfu: &Sfu) -> u64 {
+        sfu.metrics().snapshot().sum("sfu_dropped_packets_total", &[("reason", "unknown_peer")]) as u64
+    }
+
+    async fn until(mut so: impl FnMut() -> bool) {
+        for _ in 0..500 {
+            if so() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it never came to be");
+    }
+
+    /// Every counter, and every count of a histogram.
+    fn counts(sfu: &Sfu) -> BTreeMap<String, f64> {
+        let mut text = String::new();
+        sfu.metrics().encode_text(&mut text).expect("a string takes any text");
+        let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let counts = samples.filter(|(series, _)| {
+            let name = series.split('{').next().unwrap_or_default();
+            ["_total", "_count", "_bucket"].iter().any(|end| name.ends_with(end))
+        });
+        counts.map(|(series, value)| (series.to_owned(), value.parse().expect("a number"))).collect()
+    }
+
+    fn assert_grown(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) {
+        for (series, was) in before {
+            assert!(after.get(series).is_some_and(|is| is >= was), "{series} fell from {was}");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_begins_anew_goes_on_counting() {
+        strangers(async |sfu, knock| {
+            (0..5).for_each(|_| knock());
+            until(|| strangers_dropped(&sfu) == 5).await;
+            let before = counts(&sfu);
+            assert!(sfu.shared.workers[0].commands.send(Command::Fail).is_ok());
+            knock();
+            until(|| strangers_dropped(&sfu) == 6).await;
+            let after = counts(&sfu);
+            assert_grown(&before, &after);
+            assert_eq!(after["sfu_worker_restarts_total"], 1.0);
+            assert_eq!(after["sfu_panics_total{scope=\"worker\"}"], 1.0);
+            assert!(sfu.room("still open").is_ok());
+        });
+    }
+
+    #[test]
+    fn after_the_death_of_a_worker_a_scrape_answers() {
+        strangers(async |sfu, knock| {
+            (0..5).for_each(|_| knock());
+            until(|| strangers_dropped(&sfu) == 5).await;
+            let before = counts(&sfu);
+            let worker = &sfu.shared.workers[0];
+            assert!(worker.commands.send(Command::Die).is_ok());
+            until(|| worker.commands.is_closed()).await;
+            let after = counts(&sfu);
+            assert_grown(&before, &after);
+            assert_eq!(strangers_dropped(&sfu), 5);
+            assert_eq!(sfu.metrics().snapshot().sum("sfu_worker_event_loop_lag_seconds", &[]), 0.0);
+        });
+    }
+
+    #[test]
+    fn a_scrape_answers_from_the_start_to_beyond_the_end() {
+        strangers(async |sfu, knock| {
+            let mut before = counts(&sfu);
+            let (metrics, scraping) = (sfu.metrics(), Arc::new(AtomicBool::new(true)));
+            let go_on = scraping.clone();
+            let scraper = std::thread::spawn(move || {
+                let mut scrapes = 0;
+                while go_on.load(Relaxed) {
+                    let mut text = String::new();
+                    metrics.encode_text(&mut text).expect("a string takes any text");
+                    assert!(text.contains("sfu_build_info{"));
+                    scrapes += 1;
+                }
+                scrapes
+            });
+            for n in 1..=20 {
+                knock();
+                match n {
+                    ..=10 => until(|| strangers_dropped(&sfu) == n).await,
+                    11 => sfu.shutdown().await,
+                    _ => {}
+                }
+                let after = counts(&sfu);
+                assert_grown(&before, &after);
+                before = after;
+            }
+            scraping.store(false, Relaxed);
+            assert!(scraper.join().expect("it does not panic") > 0);
+            assert!(strangers_dropped(&sfu) >= 10, "the last counts are there");
+        });
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -33,7 +34,7 @@ pub struct Socket {
     plain_paths: HashSet<Path>,
     /// Segments per send that this socket began with.
     gso_segments: usize,
-    /// System calls and datagrams since the last look.
+    /// System calls that sent something, and datagrams, since the last look.
     sends: u64,
     sent_datagrams: u64,
 }
@@ -122,8 +123,10 @@ impl Socket {
             src_ip: (!path.local.is_unspecified()).then_some(path.local),
         };
         let Socket { io, state, .. } = self;
+        io.try_io(Interest::WRITABLE, || state.try_send(UdpSockRef::from(&*io), &transmit))?;
         self.sends += 1;
-        io.try_io(Interest::WRITABLE, || state.try_send(UdpSockRef::from(&*io), &transmit))
+        self.sent_datagrams += contents.len().div_ceil(segment.unwrap_or(contents.len()).max(1)) as u64;
+        Ok(())
     }
 
     /// A v6 socket names v4 destinations in mapped form.
@@ -152,13 +155,12 @@ impl Socket {
         for chunk in transmit.contents.chunks(segment * per_send.max(1)) {
             let several = (chunk.len() > segment).then_some(segment);
             if let Err(error) = self.retry_stale_error(&transmit.path, chunk, several) {
+                let fault = fault(&error);
+                if fault == SendFault::WouldBlock && chunk.as_ptr() == transmit.contents.as_ptr() {
+                    return Err(fault);
+                }
                 // Part of the run may have gone: what blocks now is dropped rather than sent twice.
-                result = Err(match error.kind() {
-                    io::ErrorKind::WouldBlock if chunk.as_ptr() == transmit.contents.as_ptr() => {
-                        return Err(SendFault::WouldBlock);
-                    }
-                    _ => SendFault::Refused,
-                });
+                result = Err(if fault == SendFault::WouldBlock { SendFault::NoRoom } else { fault });
             }
         }
         result
@@ -175,18 +177,34 @@ impl Socket {
     }
 }
 
+/// What a failed system call means for what was to be sent.
+fn fault(error: &io::Error) -> SendFault {
+    match error.raw_os_error() {
+        _ if error.kind() == io::ErrorKind::WouldBlock => SendFault::WouldBlock,
+        // The queue of the device is full, and the socket remains writable: to wait for it would be to spin.
+        Some(code) if code == Errno::NOBUFS.raw_os_error() => SendFault::NoRoom,
+        // We forbid fragments: some hop of the path, or our own interface, takes less.
+        Some(code) if code == Errno::MSGSIZE.raw_os_error() => SendFault::TooLarge,
+        _ => SendFault::Refused,
+    }
+}
+
 impl Outlet for Socket {
+    fn most_segments(&self, path: &Path) -> usize {
+        match self.plain_paths.is_empty() || !self.plain_paths.contains(path) {
+            true => self.state.max_gso_segments(),
+            false => 1,
+        }
+    }
+
     fn send(&mut self, transmit: Transmit<'_>) -> Result<(), SendFault> {
         let segment = transmit.segment.unwrap_or(transmit.contents.len()).max(1);
-        self.sent_datagrams += transmit.contents.len().div_ceil(segment) as u64;
         let segmented = transmit.contents.len() > segment;
         let plain = !segmented || self.plain_paths.contains(&transmit.path);
         let per_send = if plain { 1 } else { self.state.max_gso_segments() };
         let before = self.sends;
         match self.send_in_chunks(&transmit, segment, per_send) {
-            Err(SendFault::Refused)
-                if self.state.max_gso_segments() < per_send && self.sends == before + 1 =>
-            {
+            Err(SendFault::Refused) if self.state.max_gso_segments() < per_send && self.sends == before => {
                 // The first send failed as sends do where segmentation is not to be had (an odd tunnel or
                 // driver): this path goes singly from now on.
                 if self.plain_paths.len() >= MAX_PLAIN_PATHS {
@@ -204,4 +222,31 @@ impl Outlet for Socket {
             }
         }
     }
+}
+
+#[test]
+fn a_fault_is_what_the_kernel_said() {
+    let said = |errno: Errno| fault(&io::Error::from_raw_os_error(errno.raw_os_error()));
+    assert_eq!(said(Errno::AGAIN), SendFault::WouldBlock);
+    assert_eq!(said(Errno::NOBUFS), SendFault::NoRoom);
+    assert_eq!(said(Errno::MSGSIZE), SendFault::TooLarge);
+    assert_eq!(said(Errno::NETUNREACH), SendFault::Refused);
+}
+
+#[test]
+fn what_is_too_large_for_the_path_is_said_and_not_counted_as_sent() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("it has I/O");
+    let here = |port| SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port);
+    let mut socket = runtime.block_on(async {
+        let socket = Socket::new(Socket::bind(here(0)).expect("a port is free")).expect("it is a socket");
+        socket.writable().await.expect("it has room");
+        socket
+    });
+    let path = Path::new(here(0).ip(), here(9));
+    let mut send = |len| socket.send(Transmit { path, contents: &vec![0; len], segment: None });
+    assert_eq!(send(65_508), Err(SendFault::TooLarge), "one byte more than UDP over IPv4 takes");
+    assert_eq!(send(1_200), Ok(()));
+    let mut account = WorkerCounters::default();
+    socket.tally_sends(&mut account);
+    assert_eq!((account.io_batches[1], account.io_batch_packets[1]), (1, 1));
 }

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::bitrate::Bitrates;
 use super::clock::{self, Reading};
 use super::events::Events;
 use super::socket::Socket;
@@ -29,6 +30,9 @@ const TIMEOUTS_PER_TURN: usize = 4096;
 
 /// How often the event loop's punctuality is measured, and counters are published at the latest.
 const HEARTBEAT: Duration = Duration::from_millis(100);
+
+/// How often gauges that need a look at everybody are brought up to date.
+const SAMPLING: Duration = Duration::from_secs(1);
 
 type Reply<T> = oneshot::Sender<T>;
 
@@ -74,6 +78,12 @@ pub enum Command {
     Shutdown {
         reply: Reply<()>,
     },
+    /// A fault of the engine's own.
+    #[cfg(test)]
+    Fail,
+    /// A fault that nobody contains.
+    #[cfg(test)]
+    Die,
 }
 
 /// The host side of a worker.
@@ -82,6 +92,8 @@ pub struct WorkerHandle {
     /// Peers on it and rooms assigned to it, for placing rooms.
     pub peers: Arc<AtomicUsize>,
     pub rooms: AtomicUsize,
+    /// The kernel's number of the thread; 0 until it has begun.
+    pub number: Arc<AtomicU32>,
     pub thread: parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -95,7 +107,18 @@ struct Worker {
     shard: Arc<Shard>,
     heartbeat: Instant,
     account: WorkerCounters,
+    bitrates: Bitrates,
+    /// When gauges were brought up to date.
+    sampled_at: Option<Instant>,
     blocked: bool,
+}
+
+impl Drop for Worker {
+    /// However the thread ends: its totals stay, and nothing is left of what it held.
+    fn drop(&mut self) {
+        self.shard.engine.publish(&std::mem::take(&mut self.engine.counters).carried_over());
+        self.shard.worker.publish(&std::mem::take(&mut self.account).carried_over());
+    }
 }
 
 /// Starts the thread. The socket is bound already; what can still fail is the thread itself.
@@ -107,7 +130,8 @@ pub fn spawn(
 ) -> std::io::Result<WorkerHandle> {
     let (sender, commands) = mpsc::unbounded_channel();
     let peers = Arc::new(AtomicUsize::new(0));
-    let shared = peers.clone();
+    let number = Arc::new(AtomicU32::new(0));
+    let (shared, told) = (peers.clone(), number.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let socket = {
         let _entered = runtime.enter();
@@ -115,6 +139,7 @@ pub fn spawn(
     };
     let thread = std::thread::Builder::new().name(format!("sluice-{}", config.worker)).spawn(move || {
         super::probes::pin(cpu);
+        told.store(super::probes::thread_id(), Relaxed);
         let now = clock::now();
         let worker = Worker {
             engine: Engine::new(config.clone()),
@@ -126,6 +151,8 @@ pub fn spawn(
             shard,
             heartbeat: now + HEARTBEAT,
             account: WorkerCounters::default(),
+            bitrates: Bitrates::default(),
+            sampled_at: None,
             blocked: false,
         };
         runtime.block_on(worker.run());
@@ -134,6 +161,7 @@ pub fn spawn(
         commands: sender,
         peers,
         rooms: AtomicUsize::new(0),
+        number,
         thread: parking_lot::Mutex::new(Some(thread)),
     })
 }
@@ -146,6 +174,7 @@ enum Wake {
 
 impl Worker {
     async fn run(mut self) {
+        self.publish(clock::now());
         loop {
             let wake = self.wait().await;
             let woke = clock::now();
@@ -207,7 +236,9 @@ impl Worker {
     /// The engine itself is not to be trusted any more: begin anew, and tell everybody who was on it.
     fn restart(&mut self) {
         tracing::error!(worker = self.config.worker, "a media worker failed and restarts without its peers");
-        let spare = Engine::new(self.config.clone());
+        let mut spare = Engine::new(self.config.clone());
+        // Whatever becomes of the rest, no counter falls.
+        spare.counters = self.engine.counters.clone().carried_over();
         let failed = std::mem::replace(&mut self.engine, spare);
         match catch_unwind(AssertUnwindSafe(|| failed.begin_anew())) {
             Ok(engine) => self.engine = engine,
@@ -215,6 +246,7 @@ impl Worker {
                 tracing::error!(worker = self.config.worker, "the failed engine could not even be let go")
             }
         }
+        self.account.restarts += 1;
         self.blocked = false;
         for (_, events) in self.events.drain() {
             events.push(PeerEvent::Left(LeaveReason::Internal));
@@ -299,6 +331,12 @@ impl Worker {
             Command::Shutdown { reply } => {
                 let _ = reply.send(());
             }
+            #[cfg(test)]
+            Command::Fail => {
+                self.guarded(|_| panic!("a fault of the engine's own"));
+            }
+            #[cfg(test)]
+            Command::Die => panic!("a fault that nobody contains"),
         }
     }
 
@@ -312,10 +350,20 @@ impl Worker {
         if now >= self.heartbeat {
             self.account.lag(now.saturating_duration_since(self.heartbeat));
             self.heartbeat = now + HEARTBEAT;
-            self.account.set_cpu(super::probes::thread_cpu());
-            self.shard.publish_worker(&self.account);
-            self.shard.publish(&self.engine.counters);
+            self.publish(now);
         }
+    }
+
+    fn publish(&mut self, now: Instant) {
+        if self.sampled_at.is_none_or(|at| now >= at + SAMPLING) {
+            self.sampled_at = Some(now);
+            self.engine.sample(now);
+            self.account.bitrates = self.bitrates.on_bytes(now, self.engine.counters.bytes());
+        }
+        self.account.control_depth = self.commands.len() as u64;
+        self.account.set_cpu(super::probes::thread_cpu());
+        self.shard.worker.publish(&self.account);
+        self.shard.engine.publish(&self.engine.counters);
     }
 
     fn flush(&mut self) {
@@ -353,6 +401,5 @@ impl Worker {
         self.guarded(|engine| engine.shutdown(now));
         self.flush();
         self.deliver();
-        self.shard.publish(&self.engine.counters);
     }
 }

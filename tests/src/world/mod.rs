@@ -124,7 +124,6 @@ pub struct World {
 }
 
 /// The engine's socket, as the test wants it to behave.
-#[derive(Default)]
 pub struct Socket {
     /// Takes nothing: every send would block.
     pub full: bool,
@@ -132,7 +131,15 @@ pub struct Socket {
     pub credit: Option<usize>,
     /// Refuses sends to this address.
     pub refuses: Option<SocketAddr>,
+    /// … and says this.
+    pub refusal: SendFault,
     sent: Vec<(SocketAddr, Vec<u8>)>,
+}
+
+impl Default for Socket {
+    fn default() -> Self {
+        Socket { full: false, credit: None, refuses: None, refusal: SendFault::Refused, sent: Vec::new() }
+    }
 }
 
 impl Outlet for Socket {
@@ -144,7 +151,7 @@ impl Outlet for Socket {
             *credit -= 1;
         }
         if self.refuses == Some(transmit.path.remote) {
-            return Err(SendFault::Refused);
+            return Err(self.refusal);
         }
         let segment = transmit.segment.unwrap_or(transmit.contents.len()).max(1);
         for datagram in transmit.contents.chunks(segment) {
@@ -582,7 +589,10 @@ impl World {
         for kind in [MediaKind::Audio, MediaKind::Video] {
             let owed = self.counters().unaccounted(kind);
             assert_eq!(owed, 0, "{kind} copies unaccounted for: {:?}", self.counters());
+            let open = self.counters().unanswered_packets(kind);
+            assert_eq!(open, 0, "{kind} packets asked for, and nobody says what became of them");
         }
+        assert_eq!(self.counters().unanswered_requests(), 0, "keyframe requests that nobody has decided on");
     }
 }
 

@@ -5,6 +5,7 @@ mod bots;
 mod faulty;
 mod host;
 mod person;
+mod scrapes;
 mod served;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};

@@ -4,6 +4,7 @@
 //! client offers to join and to publish, we offer when its subscriptions change. A description is taken
 //! whole or not at all.
 
+mod candidate;
 mod codec;
 mod error;
 mod extension;
@@ -28,6 +29,7 @@ pub use section::Rejection;
 pub(crate) use section::{Downlink, Origin, Uplink};
 
 use crate::ids::{MediaKind, Mid, Ssrc};
+pub(crate) use candidate::{RemoteCandidate, path_kind};
 use local::Writing;
 pub(crate) use remote::RemoteDescription;
 use section::Slot;
@@ -41,6 +43,8 @@ pub(crate) struct RemoteTransport {
     /// Lower case, `sha-256` where the peer gives a choice.
     pub fingerprint_algorithm: String,
     pub fingerprint: String,
+    /// As it announced them with its description.
+    pub candidates: Vec<RemoteCandidate>,
     /// An ICE-lite peer never sends checks, so two lite ends never meet (RFC 8445 §2.5): for the engine to refuse.
     pub ice_lite: bool,
 }

@@ -6,6 +6,7 @@ use rtc_sdp::description::common::Attribute;
 use rtc_sdp::{MediaDescription, SessionDescription};
 
 use super::RemoteTransport;
+use super::candidate::RemoteCandidate;
 use super::codec::Feedback;
 use super::error::{SdpError, TransportError};
 use super::extension::Extension;
@@ -92,6 +93,7 @@ struct Transport {
     pwd: Option<String>,
     fingerprint: Option<(String, String)>,
     setup: Option<String>,
+    candidates: Vec<RemoteCandidate>,
 }
 
 impl RemoteDescription {
@@ -154,6 +156,7 @@ impl RemoteDescription {
             pwd: pwd.clone(),
             fingerprint_algorithm: algorithm.clone(),
             fingerprint: fingerprint.clone(),
+            candidates: media.candidates.clone(),
             ice_lite: self.ice_lite,
         }))
     }
@@ -248,6 +251,7 @@ impl Transport {
             pwd: first("ice-pwd"),
             fingerprint: best.map(|(hash, value)| (hash.to_ascii_lowercase(), value.trim().to_owned())),
             setup: first("setup"),
+            candidates: RemoteCandidate::read_all(values(attributes, "candidate")),
         }
     }
 }

@@ -1,0 +1,68 @@
+//! A scrape after much has happened: as large as before, and about nobody in particular.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sluicegate::{MetricValue, PeerConfig};
+use tokio::time::{sleep, timeout};
+
+use super::person::{PATIENCE, Person};
+use super::{everyone, sfu};
+
+/// `name{labels}` of every sample.
+fn series(text: &str) -> BTreeSet<String> {
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn three_hundred_rooms_leave_no_trace_in_the_labels() {
+    let sfu = sfu().await;
+    let scrape = || {
+        let mut text = String::new();
+        sfu.metrics().encode_text(&mut text).unwrap();
+        text
+    };
+    let before = series(&scrape());
+    let person = Person::watching(1).await;
+    let offer = person.connection.create_offer(None).await.unwrap().sdp;
+    let mut seen = 0;
+    let mut ids = Vec::new();
+    for turn in 0..30 {
+        let mut peers = Vec::new();
+        for n in 0..10 {
+            let room = sfu.room(&format!("needle-room-{turn}-{n}")).unwrap();
+            let config = PeerConfig::new(format!("needle-peer-{n}")).subscribe(everyone());
+            let (peer, _) = room.join(config, &offer).await.unwrap();
+            ids.push(peer.id().to_string());
+            peers.push(peer);
+        }
+        if turn % 10 == 0 {
+            sleep(Duration::from_millis(1_200)).await;
+        }
+        let text = scrape();
+        assert!(!text.contains("needle"), "a name in a scrape");
+        let now = series(&text);
+        assert_eq!(now.symmetric_difference(&before).next(), None, "the series are the same");
+        let rooms = sfu.metrics().snapshot().sum("sfu_rooms", &[]);
+        seen = seen.max(rooms as u64);
+    }
+    assert!(seen >= 10, "{seen} rooms at most");
+    let text = scrape();
+    for id in &ids {
+        assert!(!text.contains(&format!("\"{id}\"")), "the id {id} in a scrape");
+    }
+    assert!(before.len() <= 900 + 14, "{} series", before.len());
+    let gone = async {
+        while sfu.metrics().snapshot().sum("sfu_participants", &[]) > 0.0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("everybody leaves");
+    let snapshot = sfu.metrics().snapshot();
+    assert_eq!(snapshot.sum("sfu_sessions_ended_total", &[("reason", "left")]), 300.0);
+    assert_eq!(snapshot.sum("sfu_admissions_total", &[("scope", "join"), ("decision", "accept")]), 300.0);
+    assert!(snapshot.sum("sfu_participant_seconds_total", &[]) > 1.0);
+    let sizes = snapshot.family("sfu_rooms_by_size").expect("it is in the catalogue");
+    assert!(sizes.samples.iter().all(|sample| sample.value == MetricValue::Count(0)), "{sizes:?}");
+}
