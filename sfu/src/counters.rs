@@ -63,6 +63,8 @@ cells! {
         pub keyframe_latency: Hist<{ KEYFRAME_LATENCY.len() }>,
         /// Ingress timestamp → egress system call.
         pub forward_latency: ByKind<Hist<{ FORWARD_LATENCY.len() }>>,
+        /// How long egress queues waited to be emptied; a sample.
+        pub queue_delay: Hist<{ LOOP_LAG.len() }>,
         /// Received repairs that filled a gap.
         pub useful_repairs: ByKind,
         /// Transport-wide feedback about packets that we have forgotten, or never sent.
@@ -270,6 +272,11 @@ impl Counters {
             return;
         }
         self.forward_latency[kind as usize].record_n(&FORWARD_LATENCY, latency, n);
+    }
+
+    /// A subscriber's queue is emptied, this long after the first packet came to stand in it.
+    pub fn queue_delay(&mut self, delay: Duration) {
+        self.queue_delay.record(&LOOP_LAG, delay);
     }
 
     /// A received repair filled a gap.

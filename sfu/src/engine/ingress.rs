@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::{Engine, PUBLISHER_RTT, Serving};
+use super::{Engine, PUBLISHER_RTT, Serving, flush};
 use crate::counters::{DropKind, DtlsOutcome, IceOutcome, JoinOutcome, RequestOutcome, SrtpProfile, Stage};
 use crate::drop::DropReason;
 use crate::event::{CapCause, LeaveReason, PeerEvent};
@@ -288,7 +288,7 @@ impl Engine {
         match received {
             Err((kind, reason)) => self.counters.dropped_in(kind, reason),
             Ok(Outcome::Nothing) => {}
-            Ok(Outcome::Skip { track, layer, seq }) => self.skip(key, track, layer, seq),
+            Ok(Outcome::Skip { track, layer, seq }) => self.skip(now, key, track, layer, seq),
             Ok(Outcome::Forward(received)) => {
                 if !self.sessions[key].flowing {
                     self.note_flow(now, key);
@@ -308,7 +308,7 @@ impl Engine {
     }
 
     /// The publisher spent a sequence number on padding: its subscribers' numbers close up.
-    fn skip(&mut self, publisher: PeerKey, key: TrackKey, layer: u8, seq: u64) {
+    fn skip(&mut self, now: Instant, publisher: PeerKey, key: TrackKey, layer: u8, seq: u64) {
         let Engine { sessions, rooms, dirty, config, .. } = self;
         let Some(track) = rooms[sessions[publisher].room].router.tracks.get(key) else { return };
         let Some(feed) = track.feed(key, layer) else { return };
@@ -316,8 +316,8 @@ impl Engine {
         for subscription in takers {
             if let Some(subscriber) = sessions.get_mut(subscription.peer) {
                 let queued = Queued::new(subscription.slot, feed, seq, Purpose::Skip);
-                subscriber.enqueue(queued, config.limits.queue);
-                super::flush::mark_dirty(dirty, subscriber, subscription.peer);
+                subscriber.enqueue(now, queued, config.limits.queue);
+                flush::mark_dirty(dirty, subscriber, subscription.peer);
             }
         }
     }
@@ -331,7 +331,7 @@ impl Engine {
 
     /// Files a packet with its layer and queues it for every subscriber who gets that layer.
     fn forward(&mut self, now: Instant, publisher: PeerKey, received: &Received, payload: &[u8]) {
-        let Engine { sessions, rooms, counters, dirty, config, .. } = self;
+        let Engine { sessions, rooms, counters, dirty, hold, config, .. } = self;
         let session = &sessions[publisher];
         let room = session.room;
         let Some(track) = rooms[room].router.tracks.get_mut(received.track) else { return };
@@ -345,12 +345,15 @@ impl Engine {
         if received.structure.is_some() {
             layer.structure.clone_from(&received.structure);
         }
+        let size = u16::try_from(session.uplinks.carried.as_bytes().len() + payload.len()).unwrap_or(0);
         let picture = layer.unveil(now, meta);
         if meta.picture.keyframe
             && let Some(latency) = layer.keyframes.on_keyframe(now)
         {
             counters.keyframe_latency(latency);
         }
+        // Nothing follows the end of a picture soon.
+        let may_wait = hold.is_on() && kind == MediaKind::Video && !meta.marker;
         let mut switched = false;
         let mut waiting = false;
         counters.fanout(kind, track.subscriptions().len());
@@ -370,10 +373,14 @@ impl Engine {
             let queued = Queued {
                 passes: (passes.spatial, passes.temporal),
                 starts: verdict == Verdict::Start,
+                size,
                 ..Queued::new(subscription.slot, feed, meta.seq, purpose)
             };
-            let fits = subscriber.enqueue(queued, config.limits.queue);
-            super::flush::mark_dirty(dirty, subscriber, subscription.peer);
+            let fits = subscriber.enqueue(now, queued, config.limits.queue);
+            match may_wait {
+                true => flush::mark_held(hold, now, subscriber, subscription.peer),
+                false => flush::mark_dirty(dirty, subscriber, subscription.peer),
+            }
             if let Some(reason) = reason {
                 counters.filtered(kind, reason);
             } else if fits {

@@ -570,6 +570,16 @@ pub const CATALOGUE: &[Family] = &[
     },
     Family {
         group: DROPS,
+        name: "queue_delay_seconds",
+        unit: Some("seconds"),
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Histogram(&LOOP_LAG, |s, _| Buckets::from(&s.engine.queue_delay)),
+        help: "Time from the first packet in a subscriber's empty queue until it is emptied, of one queue in 64. \
+               A busy worker lets video wait up to 4 ms for packets that it can leave with.",
+    },
+    Family {
+        group: DROPS,
         name: "socket_rx_overflows_total",
         unit: None,
         labels: &[],

@@ -16,6 +16,7 @@ pub mod rtt;
 pub mod sent;
 pub mod slot;
 pub mod srtp;
+pub mod stretch;
 pub mod uplinks;
 
 use std::collections::VecDeque;
@@ -57,6 +58,7 @@ use repairs::Missing;
 use sent::First;
 use slot::{Piece, Slot};
 use srtp::{Inbound, KeyMaterial, Outbound};
+use stretch::Stretch;
 use uplinks::{Outcome, Uplink, Uplinks};
 
 /// Sender and receiver reports go out once a second: RFC 3550 §6.2 allows more, nobody needs it.
@@ -94,12 +96,15 @@ pub struct Queued {
     pub starts: bool,
     /// A repair that a NACK has asked for: what becomes of it is booked.
     pub asked: bool,
+    /// About how long it will be, less what all packets have. Zero where that does not matter.
+    pub size: u16,
 }
 
 impl Queued {
     /// Of a stream that passes whole.
     pub fn new(slot: u16, feed: Feed, seq: u64, purpose: Purpose) -> Queued {
-        Queued { slot, feed, seq, purpose, passes: (u8::MAX, u8::MAX), starts: false, asked: false }
+        let passes = (u8::MAX, u8::MAX);
+        Queued { slot, feed, seq, purpose, passes, starts: false, asked: false, size: 0 }
     }
 }
 
@@ -151,6 +156,8 @@ pub struct Session {
     /// Engine-offered slots and what they carry.
     pub offered: Vec<(Mid, TrackKey)>,
     pub queue: VecDeque<Queued>,
+    /// When the first of them was queued.
+    pub queued_at: Instant,
     pub cap: PublishCap,
     pub reception: Reception,
     pub quality: Quality,
@@ -173,6 +180,8 @@ pub struct Session {
     pub warned_unreachable: bool,
     /// In the engine's list of sessions with something to send.
     pub dirty: bool,
+    /// Among those that wait for more to send.
+    pub held: bool,
     /// The engine's timer entry.
     pub scheduled: Option<Instant>,
     feedback: Feedback,
@@ -229,6 +238,7 @@ impl Session {
             seats: Vec::new(),
             offered: Vec::new(),
             queue: VecDeque::new(),
+            queued_at: now,
             cap: PublishCap::new(start.cap),
             reception: Reception::new(),
             quality: Quality::default(),
@@ -243,6 +253,7 @@ impl Session {
             booked_path: None,
             warned_unreachable: false,
             dirty: false,
+            held: false,
             scheduled: None,
             feedback: Feedback::new(start.interceptors),
             secure: None,
@@ -614,9 +625,12 @@ impl Session {
     // ---- packets out -------------------------------------------------------------------------------
 
     /// Queues a packet for one slot. False: the queue is full.
-    pub fn enqueue(&mut self, queued: Queued, limit: usize) -> bool {
+    pub fn enqueue(&mut self, now: Instant, queued: Queued, limit: usize) -> bool {
         let fits = self.queue.len() < limit;
         if fits {
+            if self.queue.is_empty() {
+                self.queued_at = now;
+            }
             self.queue.push_back(queued);
         }
         fits
@@ -639,12 +653,13 @@ impl Session {
         now: Instant,
         queued: &Queued,
         piece: &Piece<'_>,
+        stretch: Stretch,
         out: &mut [u8],
     ) -> Result<usize, DropReason> {
         let secure = self.secure.as_mut().ok_or(DropReason::Expired)?;
         let slot = self.slots.get_mut(usize::from(queued.slot)).ok_or(DropReason::Expired)?;
         let number = self.reception.next_number();
-        let (written, stream) = match queued.purpose {
+        let (mut written, stream) = match queued.purpose {
             Purpose::First => {
                 if queued.starts {
                     slot.restart();
@@ -664,6 +679,10 @@ impl Session {
                 (written, stream.ok_or(DropReason::Expired)?)
             }
         };
+        if slot.kind == MediaKind::Video && queued.purpose == Purpose::First {
+            let padding = stretch.padding(written.plain_len + secure.outbound.overhead());
+            written.plain_len = stretch::pad(out, written.plain_len, padding);
+        }
         let sealed = secure
             .outbound
             .seal_rtp(stream, written.index, written.header_len, written.plain_len, out)
