@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sluicegate::{MetricValue, PeerConfig};
+use sluicegate::{By, MetricValue, PeerConfig};
 use tokio::time::{sleep, timeout};
 
 use super::person::{PATIENCE, Person};
@@ -36,6 +36,20 @@ async fn three_hundred_rooms_leave_no_trace_in_the_labels() {
             let (peer, _) = room.join(config, &offer).await.unwrap();
             ids.push(peer.id().to_string());
             peers.push(peer);
+        }
+        if turn == 0 {
+            // Labels do not say who; the API does.
+            let top = sfu.top_rooms(3, By::Participants).await;
+            assert_eq!(top.len(), 3);
+            assert_eq!((top[0].name.as_str(), top[0].participants), ("needle-room-0-0", 1));
+            let stats = peers[4].stats().await.expect("it is there");
+            assert_eq!((stats.peer, stats.name.as_str()), (peers[4].id(), "needle-peer-4"));
+            let room = peers[4].room();
+            assert_eq!(room.stats().await.map(|room| room.participants), Some(1));
+            let gone = peers.remove(4);
+            gone.leave();
+            assert_eq!(gone.stats().await, None);
+            assert_eq!(room.stats().await, None);
         }
         if turn % 10 == 0 {
             sleep(Duration::from_millis(1_200)).await;
