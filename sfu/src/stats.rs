@@ -22,7 +22,7 @@ pub enum By {
 }
 
 /// One room, now.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct RoomStats {
     /// The name it was made with.
