@@ -83,6 +83,8 @@ cells! {
         pub admissions: [[u64; Admission::ALL.len()]; AdmissionScope::ALL.len()],
         /// How long participants were there, all together, in nanoseconds.
         pub participant_time: u64,
+        /// How long the oldest packet of a subscriber's queue waited; one queue in 64.
+        pub queue_delay: Hist<{ LOOP_LAG.len() }>,
         /// Join requests by outcome.
         pub joins: [u64; JoinOutcome::ALL.len()],
         /// How long each stage of a join took.
@@ -270,6 +272,11 @@ impl Counters {
             return;
         }
         self.forward_latency[kind as usize].record_n(&FORWARD_LATENCY, latency, n);
+    }
+
+    /// The oldest packet of a queue that has been emptied waited so long.
+    pub fn queue_delay(&mut self, waited: Duration) {
+        self.queue_delay.record(&LOOP_LAG, waited);
     }
 
     /// A received repair filled a gap.

@@ -53,8 +53,7 @@ pub trait Outlet {
     fn send(&mut self, transmit: Transmit<'_>) -> Result<(), SendFault>;
 
     /// Datagrams that one send on this path may hold.
-    fn most_segments(&self, path: &Path) -> usize {
-        let _ = path;
+    fn most_segments(&self, _path: &Path) -> usize {
         MAX_SEGMENTS
     }
 }
@@ -62,6 +61,8 @@ pub trait Outlet {
 /// Linux takes 64 segments and 65,507 bytes of UDP payload in one `UDP_SEGMENT` send.
 const MAX_SEGMENTS: usize = 64;
 const SLAB: usize = 64 * 1024 - 64;
+/// One queue in so many tells how long its oldest packet waited.
+const WAITS_SAMPLED: u32 = 64;
 /// Room one packet may need: a received datagram's payload, our header and the tag.
 const MAX_PACKET: usize = 2048 + 256;
 
@@ -72,6 +73,8 @@ pub struct Slab {
     run: Run,
     /// Packets that the path at hand takes in one send.
     most: usize,
+    /// Queues that have been emptied, one in so many of which is booked with how long it waited.
+    waits: u32,
     /// Sealed runs that found the socket full. A packet is sealed once, so they wait as they are. Two at
     /// most: the run that blocked, and the packet that closed it.
     stalled: VecDeque<Stalled>,
@@ -276,6 +279,12 @@ impl Engine {
         }
         for (after, oldest) in session.forwarded_after.iter_mut().zip(slab.run.tally.oldest) {
             *after = oldest.map(|at| now.saturating_duration_since(at)).or(*after);
+        }
+        if let Some(since) = session.waits_since.take() {
+            slab.waits = slab.waits.wrapping_add(1);
+            if slab.waits.is_multiple_of(WAITS_SAMPLED) {
+                counters.queue_delay(now.saturating_duration_since(since));
+            }
         }
         slab.send_run(now, path, outlet, counters)
     }

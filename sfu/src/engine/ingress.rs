@@ -290,7 +290,7 @@ impl Engine {
         match received {
             Err((kind, reason)) => self.counters.dropped_in(kind, reason),
             Ok(Outcome::Nothing) => {}
-            Ok(Outcome::Skip { track, layer, seq }) => self.skip(key, track, layer, seq),
+            Ok(Outcome::Skip { track, layer, seq }) => self.skip(now, key, track, layer, seq),
             Ok(Outcome::Forward(received)) => {
                 if !self.sessions[key].flowing {
                     self.note_flow(now, key);
@@ -310,7 +310,7 @@ impl Engine {
     }
 
     /// The publisher spent a sequence number on padding: its subscribers' numbers close up.
-    fn skip(&mut self, publisher: PeerKey, key: TrackKey, layer: u8, seq: u64) {
+    fn skip(&mut self, now: Instant, publisher: PeerKey, key: TrackKey, layer: u8, seq: u64) {
         let Engine { sessions, rooms, dirty, config, .. } = self;
         let Some(track) = rooms[sessions[publisher].room].router.tracks.get(key) else { return };
         let Some(feed) = track.feed(key, layer) else { return };
@@ -318,7 +318,7 @@ impl Engine {
         for subscription in takers {
             if let Some(subscriber) = sessions.get_mut(subscription.peer) {
                 let queued = Queued::new(subscription.slot, feed, seq, Purpose::Skip);
-                subscriber.enqueue(queued, config.limits.queue);
+                subscriber.enqueue(now, queued, config.limits.queue);
                 super::flush::mark_dirty(dirty, subscriber, subscription.peer);
             }
         }
@@ -376,7 +376,7 @@ impl Engine {
                 starts: verdict == Verdict::Start,
                 ..Queued::new(subscription.slot, feed, meta.seq, purpose)
             };
-            let fits = subscriber.enqueue(queued, config.limits.queue);
+            let fits = subscriber.enqueue(now, queued, config.limits.queue);
             super::flush::mark_dirty(dirty, subscriber, subscription.peer);
             if let Some(reason) = reason {
                 counters.filtered(kind, reason);

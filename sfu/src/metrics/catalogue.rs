@@ -573,6 +573,15 @@ pub const CATALOGUE: &[Family] = &[
     },
     Family {
         group: DROPS,
+        name: "queue_delay_seconds",
+        unit: Some("seconds"),
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Histogram(&LOOP_LAG, |s, _| Buckets::from(&s.engine.queue_delay)),
+        help: "How long the oldest packet in a subscriber's queue waited; one queue in 64 is asked.",
+    },
+    Family {
+        group: DROPS,
         name: "socket_rx_overflows_total",
         unit: None,
         labels: &[],

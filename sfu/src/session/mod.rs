@@ -144,6 +144,8 @@ pub struct Session {
     /// Engine-offered slots and what they carry.
     pub offered: Vec<(Mid, TrackKey)>,
     pub queue: VecDeque<Queued>,
+    /// When the packet that waits longest began to.
+    pub waits_since: Option<Instant>,
     pub cap: PublishCap,
     pub reception: Reception,
     pub quality: Quality,
@@ -224,6 +226,7 @@ impl Session {
             seats: Vec::new(),
             offered: Vec::new(),
             queue: VecDeque::new(),
+            waits_since: None,
             cap: PublishCap::new(start.cap),
             reception: Reception::new(),
             quality: Quality::default(),
@@ -585,8 +588,12 @@ impl Session {
     // ---- packets out -------------------------------------------------------------------------------
 
     /// Queues a packet for one slot. False: the queue is full.
-    pub fn enqueue(&mut self, queued: Queued, limit: usize) -> bool {
-        let fits = self.queue.len() < limit;
+    pub fn enqueue(&mut self, now: Instant, queued: Queued, limit: usize) -> bool {
+        let waiting = self.queue.len();
+        if waiting == 0 {
+            self.waits_since = Some(now);
+        }
+        let fits = waiting < limit;
         if fits {
             self.queue.push_back(queued);
         }

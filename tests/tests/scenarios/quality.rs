@@ -288,3 +288,26 @@ fn who_weighs_most_by_what() {
     assert_eq!(world.engine.peer_stats(world.now, peer), None);
     assert_eq!(crowd.len(), 6);
 }
+
+#[test]
+fn what_waits_for_the_socket_is_told() {
+    let mut world = World::new(1);
+    let _ada = world.join("room", "ada", publishes(AUDIO | VIDEO));
+    let _wims = [0, 1, 2, 3].map(|n| world.join("room", &format!("w{n}"), watches(1)));
+    world.connect_all(secs(2));
+    world.run(secs(5));
+    let calm = world.counters().queue_delay.clone();
+    let (count, _) = mean(&calm);
+    assert!(count >= 10 && calm.buckets[0] == count, "nothing waits: {calm:?}");
+    for _ in 0..60 {
+        world.outlet.full = true;
+        world.run(ms(150));
+        world.outlet.full = false;
+        world.flush();
+        world.run(ms(5));
+    }
+    let after = &world.counters().queue_delay;
+    // More than 100 ms, and at most 250.
+    assert!(after.buckets[10] >= 2, "{after:?}");
+    assert_eq!(after.buckets[11] + after.over, 0, "{after:?}");
+}
