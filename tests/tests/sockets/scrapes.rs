@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sluicegate::{By, MetricValue, PeerConfig};
+use sluicegate::{By, MetricValue, PeerConfig, Sfu};
 use tokio::time::{sleep, timeout};
 
 use super::person::{PATIENCE, Person};
@@ -13,6 +13,26 @@ use super::{everyone, sfu};
 fn series(text: &str) -> BTreeSet<String> {
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     samples.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
+}
+
+/// Each copy owed was sent, left out, dropped, or waits; each thing asked for came to something. In any scrape.
+pub fn assert_balanced(sfu: &Sfu) {
+    let snapshot = sfu.metrics().snapshot();
+    for kind in ["audio", "video"] {
+        let sum = |name: &str, labels: &[(&str, &str)]| {
+            snapshot.sum(&format!("sfu_{name}"), &[labels, &[("kind", kind)]].concat())
+        };
+        let accounted = sum("egress_packets_total", &[("transmission", "first")])
+            + sum("filtered_packets_total", &[])
+            + sum("dropped_packets_total", &[("direction", "out")])
+            + sum("queued_packets", &[]);
+        assert_eq!(sum("fanout_packets_total", &[]), accounted, "{kind}");
+        let asked = sum("nacked_packets_total", &[("direction", "in")]);
+        assert!(sum("rtx_requests_total", &[]) <= asked, "{kind}: more outcomes than requests");
+    }
+    let asked =
+        ["plis", "firs"].map(|what| snapshot.sum(&format!("sfu_{what}_total"), &[("direction", "in")]));
+    assert_eq!(snapshot.sum("sfu_keyframe_requests_total", &[]), asked.iter().sum::<f64>());
 }
 
 #[tokio::test]
