@@ -455,7 +455,7 @@ impl World {
         self.engine.shutdown(self.now);
         self.settle();
         assert_eq!(self.engine.footprint(), [0; 5], "everybody has left");
-        assert!(!self.engine.has_output(), "nothing waits");
+        assert!(!self.engine.has_output(self.now), "nothing waits");
         assert_eq!(self.engine.counters.gauges.queued, [0; 2], "nothing is queued");
         assert_eq!(self.engine.streams(), 0, "nor is any stream");
         self.driven

@@ -63,6 +63,8 @@ cells! {
         pub keyframe_latency: Hist<{ KEYFRAME_LATENCY.len() }>,
         /// Ingress timestamp → egress system call.
         pub forward_latency: ByKind<Hist<{ FORWARD_LATENCY.len() }>>,
+        /// How long egress queues waited to be emptied; a sample.
+        pub queue_delay: Hist<{ LOOP_LAG.len() }>,
         /// Received repairs that filled a gap.
         pub useful_repairs: ByKind,
         /// Transport-wide feedback about packets that we have forgotten, or never sent.
@@ -83,8 +85,6 @@ cells! {
         pub admissions: [[u64; Admission::ALL.len()]; AdmissionScope::ALL.len()],
         /// How long participants were there, all together, in nanoseconds.
         pub participant_time: u64,
-        /// How long the oldest packet of a subscriber's queue waited; one queue in 64.
-        pub queue_delay: Hist<{ LOOP_LAG.len() }>,
         /// Join requests by outcome.
         pub joins: [u64; JoinOutcome::ALL.len()],
         /// How long each stage of a join took.
@@ -274,9 +274,9 @@ impl Counters {
         self.forward_latency[kind as usize].record_n(&FORWARD_LATENCY, latency, n);
     }
 
-    /// The oldest packet of a queue that has been emptied waited so long.
-    pub fn queue_delay(&mut self, waited: Duration) {
-        self.queue_delay.record(&LOOP_LAG, waited);
+    /// A subscriber's queue is emptied, this long after the first packet came to stand in it.
+    pub fn queue_delay(&mut self, delay: Duration) {
+        self.queue_delay.record(&LOOP_LAG, delay);
     }
 
     /// A received repair filled a gap.

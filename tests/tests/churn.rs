@@ -222,7 +222,7 @@ impl Venue {
         // All who are left have vanished: each is given up within 30 s.
         self.pass(secs(31));
         assert_eq!(self.engine.footprint(), [0; 5], "sessions, rooms, paths, ufrags, timers");
-        assert!(!self.engine.has_output());
+        assert!(!self.engine.has_output(self.now));
         assert_eq!(self.engine.counters.gauges, Default::default(), "nobody is there");
         self.post = Post::default();
     }

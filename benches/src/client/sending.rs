@@ -15,28 +15,26 @@ pub struct Shape {
     pub fps: u32,
     /// The time over which a frame's packets are spread; zero sends them in one burst.
     pub paced: Duration,
-    /// RTP payload bytes of a full video packet.
+    /// RTP payload bytes of a video packet at most.
     pub packet: usize,
     /// RTP payload bytes of an audio packet; there are 50 a second.
     pub audio: usize,
 }
 
 impl Default for Shape {
-    /// 1.5 Mb/s at 30 fps in packets of 1100 bytes, and Opus at 40 kb/s.
+    /// 1.5 Mb/s at 30 fps in packets of up to 1100 bytes, and Opus at 40 kb/s.
     fn default() -> Self {
         Shape { video_bps: 1_500_000, fps: 30, paced: Duration::ZERO, packet: 1_100, audio: 100 }
     }
 }
 
 impl Shape {
-    /// Sizes of the packets of one frame.
-    fn frame(&self) -> impl Iterator<Item = usize> {
-        let (mut left, full) = ((self.video_bps / 8 / self.fps) as usize, self.packet);
-        std::iter::from_fn(move || {
-            let len = left.min(full);
-            left -= len;
-            (len > 0).then_some(len.max(payload::SHORTEST))
-        })
+    /// Sizes of the packets of one frame: as equal as can be, the smaller ones first
+    /// (libwebrtc `RtpPacketizer::SplitAboutEqually`).
+    fn frame(&self) -> impl Iterator<Item = usize> + use<> {
+        let frame = (self.video_bps / 8 / self.fps) as usize;
+        let packets = frame.div_ceil(self.packet);
+        (0..packets).map(move |n| ((frame + n) / packets).max(payload::SHORTEST))
     }
 }
 

@@ -83,7 +83,7 @@ pub const FORWARD_LATENCY: [u64; 14] = [
     1_000 * MS,
 ];
 
-/// Event-loop lag: 100 µs to 1 s.
+/// Event-loop lag and queue delay: 100 µs to 1 s.
 pub const LOOP_LAG: [u64; 12] = [
     100 * US,
     250 * US,

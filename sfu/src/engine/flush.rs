@@ -4,12 +4,14 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::hold::Hold;
 use super::{Engine, Serving};
 use crate::counters::{Counters, DropKind, RepairOutcome, Stage, Transmission};
 use crate::drop::DropReason;
 use crate::ids::{MediaKind, PeerKey};
 use crate::path::Path;
 use crate::session::slot::Piece;
+use crate::session::stretch::Stretch;
 use crate::session::{Purpose, Queued, Session};
 use crate::wire::demux::{Protocol, protocol_of};
 
@@ -61,10 +63,11 @@ pub trait Outlet {
 /// Linux takes 64 segments and 65,507 bytes of UDP payload in one `UDP_SEGMENT` send.
 const MAX_SEGMENTS: usize = 64;
 const SLAB: usize = 64 * 1024 - 64;
-/// One queue in so many tells how long its oldest packet waited.
-const WAITS_SAMPLED: u32 = 64;
 /// Room one packet may need: a received datagram's payload, our header and the tag.
 const MAX_PACKET: usize = 2048 + 256;
+
+/// One in so many queues tells how long it has waited.
+const QUEUES_PER_SAMPLE: u64 = 64;
 
 /// The flush's working memory: one run of sealed packets towards one subscriber.
 #[derive(Default)]
@@ -73,11 +76,11 @@ pub struct Slab {
     run: Run,
     /// Packets that the path at hand takes in one send.
     most: usize,
-    /// Queues that have been emptied, one in so many of which is booked with how long it waited.
-    waits: u32,
     /// Sealed runs that found the socket full. A packet is sealed once, so they wait as they are. Two at
     /// most: the run that blocked, and the packet that closed it.
     stalled: VecDeque<Stalled>,
+    /// Queues emptied.
+    flushes: u64,
 }
 
 struct Stalled {
@@ -145,6 +148,15 @@ impl Run {
         len < self.segment
     }
 
+    /// How long the packet should be, given those that wait behind it.
+    fn stretch(&self, queued: &Queued, queue: &VecDeque<Queued>) -> Stretch {
+        let mut next = queue.iter().map(|next| next.size).take_while(|size| *size > 0);
+        match self.is_empty() {
+            true => Stretch::first(queued.size, next.take(MAX_SEGMENTS - 1)),
+            false => Stretch::next(self.segment, queued.size, next.next()),
+        }
+    }
+
     fn segment(&self) -> Option<usize> {
         (self.count > 1).then_some(self.segment)
     }
@@ -154,6 +166,15 @@ pub fn mark_dirty(dirty: &mut VecDeque<PeerKey>, session: &mut Session, key: Pee
     if !session.dirty {
         session.dirty = true;
         dirty.push_back(key);
+    }
+}
+
+/// Likewise, if what the session has to send may wait for more.
+#[inline]
+pub fn mark_held(hold: &mut Hold, now: Instant, session: &mut Session, key: PeerKey) {
+    if !session.dirty && !session.held {
+        session.held = true;
+        hold.add(now, key);
     }
 }
 
@@ -177,6 +198,12 @@ impl Engine {
             let result = outlet.send(Transmit { path, contents: &datagram, segment: None });
             settle_control(&mut self.counters, &datagram, 0, result);
         }
+        while let Some(key) = self.hold.pop_due(now) {
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.held = false;
+                mark_dirty(&mut self.dirty, session, key);
+            }
+        }
         while let Some(&key) = self.dirty.front() {
             self.serving = Serving::Peer(key);
             let sent = self.flush_session(now, key, outlet);
@@ -193,8 +220,9 @@ impl Engine {
     }
 
     /// Whether a flush has something to do.
-    pub fn has_output(&self) -> bool {
-        !self.dirty.is_empty() || !self.parting.is_empty() || !self.slab.stalled.is_empty()
+    pub fn has_output(&self, now: Instant) -> bool {
+        let held = || self.hold.next().is_some_and(|at| at <= now);
+        !self.dirty.is_empty() || !self.parting.is_empty() || !self.slab.stalled.is_empty() || held()
     }
 
     fn flush_session(&mut self, now: Instant, key: PeerKey, outlet: &mut impl Outlet) -> bool {
@@ -215,6 +243,9 @@ impl Engine {
             return true;
         };
         slab.most = outlet.most_segments(&path).min(MAX_SEGMENTS);
+        if !session.queue.is_empty() && slab.is_sampled() {
+            counters.queue_delay(now.saturating_duration_since(session.queued_at));
+        }
         let router = &rooms[session.room].router;
         while let Some(queued) = session.queue.pop_front() {
             let kind = session.slots.get(usize::from(queued.slot)).map_or(MediaKind::Video, |slot| slot.kind);
@@ -249,8 +280,9 @@ impl Engine {
                 return false;
             }
             let at = slab.run.end;
+            let stretch = slab.run.stretch(&queued, &session.queue);
             let out = &mut slab.bytes[at..at + MAX_PACKET];
-            let len = match session.write_packet(now, &queued, &piece, out) {
+            let len = match session.write_packet(now, &queued, &piece, stretch, out) {
                 Ok(len) => len,
                 Err(reason) => {
                     unsent(counters, kind, &queued, reason);
@@ -280,17 +312,17 @@ impl Engine {
         for (after, oldest) in session.forwarded_after.iter_mut().zip(slab.run.tally.oldest) {
             *after = oldest.map(|at| now.saturating_duration_since(at)).or(*after);
         }
-        if let Some(since) = session.waits_since.take() {
-            slab.waits = slab.waits.wrapping_add(1);
-            if slab.waits.is_multiple_of(WAITS_SAMPLED) {
-                counters.queue_delay(now.saturating_duration_since(since));
-            }
-        }
         slab.send_run(now, path, outlet, counters)
     }
 }
 
 impl Slab {
+    /// Whether the queue about to be emptied is one of the few that are looked at.
+    fn is_sampled(&mut self) -> bool {
+        self.flushes = self.flushes.wrapping_add(1);
+        self.flushes.is_multiple_of(QUEUES_PER_SAMPLE)
+    }
+
     /// Hands the run to the kernel. False: the socket is full, and the run waits.
     fn send_run(
         &mut self,

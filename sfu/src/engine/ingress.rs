@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::{Engine, PUBLISHER_RTT, Room, Serving};
+use super::{Engine, PUBLISHER_RTT, Room, Serving, flush};
 use crate::counters::{DropKind, DtlsOutcome, IceOutcome, JoinOutcome, RequestOutcome, SrtpProfile, Stage};
 use crate::drop::DropReason;
 use crate::event::{CapCause, LeaveReason, PeerEvent};
@@ -98,6 +98,7 @@ impl Engine {
                     let relay = session.relay_offered();
                     self.counters.ice_session(IceOutcome::Connected, relay);
                     self.counters.join_stage(Stage::Ice, since_join);
+                    self.expect(now, key, Duration::ZERO);
                     self.reschedule(key);
                 }
                 self.note_path(key);
@@ -122,8 +123,10 @@ impl Engine {
     }
 
     fn handle_dtls(&mut self, now: Instant, key: PeerKey, datagram: &[u8]) {
-        if !std::mem::replace(&mut self.sessions[key].expected, true) {
-            self.expect(now, key);
+        // Keyframes have been asked for at the first check, three round trips before it connects; where they would be too
+        // old by then, they are asked for again.
+        if let Some(rest) = self.sessions[key].on_handshake(now) {
+            self.expect(now, key, rest);
         }
         if let Err(reason) = self.sessions[key].handle_dtls(now, datagram) {
             self.counters.dropped_in(DropKind::Other, reason);
@@ -190,7 +193,7 @@ impl Engine {
             self.rooms[session.room].nacked.add(now, nacked as usize);
         }
         let mut wanted = false;
-        let (mut missing, mut lost_again) = (Vec::new(), Vec::new());
+        let (mut missing, mut lost) = (Vec::new(), Vec::new());
         for message in heard {
             match message {
                 Heard::KeyframeWanted { slots } => {
@@ -201,13 +204,13 @@ impl Engine {
                     wanted = true;
                 }
                 Heard::Missing(packet) => missing.push(packet),
-                Heard::LostAgain(packet) => lost_again.push(packet),
+                Heard::Lost(packet) => lost.push(packet),
                 Heard::SenderReport { ssrc } => self.note_report(key, ssrc),
                 Heard::Reported { slot } => self.note_media_latency(key, slot),
             }
         }
         wanted |= self.repair(now, key, &missing, true);
-        wanted |= self.repair(now, key, &lost_again, false);
+        wanted |= self.repair(now, key, &lost, false);
         if wanted {
             let room = self.sessions[key].room;
             self.poll_keyframes(now, room);
@@ -319,7 +322,7 @@ impl Engine {
             if let Some(subscriber) = sessions.get_mut(subscription.peer) {
                 let queued = Queued::new(subscription.slot, feed, seq, Purpose::Skip);
                 subscriber.enqueue(now, queued, config.limits.queue);
-                super::flush::mark_dirty(dirty, subscriber, subscription.peer);
+                flush::mark_dirty(dirty, subscriber, subscription.peer);
             }
         }
     }
@@ -333,7 +336,7 @@ impl Engine {
 
     /// Files a packet with its layer and queues it for every subscriber who gets that layer.
     fn forward(&mut self, now: Instant, publisher: PeerKey, received: &Received, payload: &[u8]) {
-        let Engine { sessions, rooms, counters, dirty, config, .. } = self;
+        let Engine { sessions, rooms, counters, dirty, hold, config, .. } = self;
         let session = &sessions[publisher];
         let room = session.room;
         let Room { router, packets, .. } = &mut rooms[room];
@@ -349,12 +352,15 @@ impl Engine {
         if received.structure.is_some() {
             layer.structure.clone_from(&received.structure);
         }
+        let size = u16::try_from(session.uplinks.carried.as_bytes().len() + payload.len()).unwrap_or(0);
         let picture = layer.unveil(now, meta);
         if meta.picture.keyframe
             && let Some(latency) = layer.keyframes.on_keyframe(now)
         {
             counters.keyframe_latency(latency);
         }
+        // Nothing follows the end of a picture soon.
+        let may_wait = hold.is_on() && kind == MediaKind::Video && !meta.marker;
         let mut switched = false;
         let mut waiting = false;
         counters.fanout(kind, track.subscriptions().len());
@@ -374,10 +380,14 @@ impl Engine {
             let queued = Queued {
                 passes: (passes.spatial, passes.temporal),
                 starts: verdict == Verdict::Start,
+                size,
                 ..Queued::new(subscription.slot, feed, meta.seq, purpose)
             };
             let fits = subscriber.enqueue(now, queued, config.limits.queue);
-            super::flush::mark_dirty(dirty, subscriber, subscription.peer);
+            match may_wait {
+                true => flush::mark_held(hold, now, subscriber, subscription.peer),
+                false => flush::mark_dirty(dirty, subscriber, subscription.peer),
+            }
             if let Some(reason) = reason {
                 counters.filtered(kind, reason);
             } else if fits {

@@ -1,6 +1,6 @@
 //! Which layer of a track each subscriber gets: as layers come and go, as hosts limit, as networks give way.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Engine;
 use crate::config::LayerLimit;
@@ -100,9 +100,9 @@ impl Engine {
         }
     }
 
-    /// A subscriber's handshake has begun: keyframes that are asked for now are there when it ends, two round trips
-    /// later, and wait in the ring. Asked for sooner, at the answer, they would be too old for that by then.
-    pub(super) fn expect(&mut self, now: Instant, key: PeerKey) {
+    /// A subscriber is about to connect, in so long or later: keyframes that are asked for now will wait in the ring,
+    /// unless there are some that will not be too old by then.
+    pub(super) fn expect(&mut self, now: Instant, key: PeerKey, within: Duration) {
         let Engine { sessions, rooms, .. } = self;
         let session = &sessions[key];
         let room = session.room;
@@ -112,7 +112,7 @@ impl Engine {
             let Some(track) = track else { continue };
             let target = usize::from(track.foreseen(now, slot.limit));
             let Some(layer) = track.layers.get_mut(target) else { continue };
-            if layer.head(now).is_none() {
+            if layer.head(now + within).is_none() {
                 layer.keyframes.want();
             }
         }

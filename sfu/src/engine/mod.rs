@@ -6,6 +6,7 @@
 
 pub mod book;
 mod flush;
+mod hold;
 mod ingress;
 mod layers;
 mod repair;
@@ -41,6 +42,7 @@ use crate::session::{Session, Start};
 use crate::units::Bitrate;
 use book::AddressBook;
 pub use flush::{Outlet, SendFault, Transmit};
+use hold::Hold;
 use timers::{Due, Timers};
 
 /// A peer that has not connected for this long is given up.
@@ -85,6 +87,8 @@ pub struct Engine {
     timers: Timers,
     /// Sessions with something to send, in the order they got it.
     dirty: VecDeque<PeerKey>,
+    /// Sessions whose packets may wait for others to leave with.
+    hold: Hold,
     /// Last words of departed sessions.
     parting: VecDeque<(Path, BytesMut)>,
     events: VecDeque<(PeerId, PeerEvent)>,
@@ -133,6 +137,7 @@ impl Engine {
             book: AddressBook::default(),
             timers: Timers::default(),
             dirty: VecDeque::new(),
+            hold: Hold::default(),
             parting: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -383,7 +388,13 @@ impl Engine {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.hold.next()].into_iter().flatten().min()
+    }
+
+    /// Video may wait so long for what it can leave with, from now on: each datagram that leaves alone costs a system
+    /// call. Audio never waits, nor does the end of a picture.
+    pub fn set_window(&mut self, window: Duration) {
+        self.hold.set_window(window);
     }
 
     /// Serves one party whose time has come. False when nobody's has.

@@ -26,14 +26,15 @@ enum Fate {
 
 impl Engine {
     /// A subscriber misses packets, those of one slot together. Returns whether a keyframe is wanted.
-    /// `asked`: by NACK, so that what becomes of each is booked.
+    /// `asked`: by NACK, so that what becomes of each is booked. Else feedback tells, which makes a repair quicker, but
+    /// is no reason for a keyframe.
     pub(super) fn repair(&mut self, now: Instant, key: PeerKey, missing: &[Missing], asked: bool) -> bool {
         let mut wanted = false;
         for missing in missing.chunk_by(|a, b| (a.slot, a.feed) == (b.slot, b.feed)) {
             let fates = self.fates(now, key, missing);
             let count = |wanted: &[Fate]| fates.iter().filter(|fate| wanted.contains(fate)).count();
             let too_many = |count: usize| count > MAX_GAP as usize;
-            if fates.contains(&Fate::Gone) || too_many(count(&[Fate::Kept])) {
+            if asked && (fates.contains(&Fate::Gone) || too_many(count(&[Fate::Kept]))) {
                 self.note_keyframe_wanted(now, key, missing[0].slot.into());
                 wanted = true;
             }

@@ -35,6 +35,12 @@ impl TokenBucket {
         }
     }
 
+    /// Whether half of the burst could pass now.
+    pub fn is_half_full(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        self.credit >= self.burst / 2
+    }
+
     /// Changes the rate, from the last [`TokenBucket::take`] on.
     pub fn set_rate(&mut self, rate: Bitrate) {
         self.rate = rate;

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Tries per packet. With the spacing below, the eighth comes about a second after the first.
-const MAX_TRIES: u8 = 8;
+/// Tries per packet. With the spacing below, the ninth comes twelve round trips after the first.
+const MAX_TRIES: u8 = 9;
 
 /// Older than this a packet has missed every playout.
 pub const MAX_AGE: Duration = Duration::from_millis(1_200);
@@ -194,9 +194,15 @@ impl Nacks {
     }
 }
 
-/// A repair takes a round trip; each further try waits a quarter longer, in case the link is the problem.
+/// A repair takes a round trip. Who has waited in vain twice asks twice, since requests are lost as repairs are: a
+/// sender that has answered the first does not answer the second within a round trip (libwebrtc `RtpPacketHistory`).
+/// That third round is the last that a player waits for where the round trip is 50 ms; each after it is a quarter
+/// longer, in case the link is the problem.
 fn retry_after(rtt: Duration, tries: u8) -> Duration {
-    SHORTEST_RETRY.max(rtt.mul_f64(1.1 * 1.25_f64.powi(i32::from(tries))))
+    SHORTEST_RETRY.max(match tries {
+        2 => rtt / 4,
+        _ => rtt.mul_f64(1.1 * 1.25_f64.powi(i32::from(tries.saturating_sub(3)))),
+    })
 }
 
 #[cfg(test)]
@@ -261,13 +267,13 @@ mod tests {
     }
 
     #[test]
-    fn it_gives_up_after_eight_tries_or_when_it_is_too_late() {
+    fn it_gives_up_after_nine_tries_or_when_it_is_too_late() {
         let mut nacks = Nacks::default();
         nacks.on_packet(at(0), 0, ms(0));
         nacks.on_packet(at(0), 2, ms(0));
         let mut tries = 0;
         let given_up: Vec<u64> = (0..5_000).filter(|now| nacks.poll(at(*now), RTT, |_| tries += 1)).collect();
-        assert_eq!((tries, given_up), (8, vec![1_220]));
+        assert_eq!((tries, given_up), (9, vec![1_220]));
         assert_eq!(nacks.poll_timeout(), None);
 
         nacks.on_packet(at(5_000), 4, ms(0));

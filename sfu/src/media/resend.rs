@@ -11,6 +11,8 @@ const MOST_RESENDS: u8 = 10;
 const SELDOM: u32 = 8;
 /// What is seldom shows in so many packets; then the older ones count half.
 const JUDGED: u32 = 256;
+/// A client about which little is known is taken for one that asks for no more than it needs.
+const TRUST: u32 = 32;
 
 /// Packets whose resends are remembered, per slot: a second at 1000 packets a second. Fewer will not do: of two that meet
 /// in one place each makes us forget the other, and clients that never give up a packet (`rtc` 0.21) then use up the
@@ -20,15 +22,17 @@ const REMEMBERED: usize = 1024;
 /// What becomes of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Send it again.
-    Resend,
-    /// It was resent within the last round trip, or often enough: the request crossed with the repair.
+    /// Send it again, in so many copies.
+    Resend(u8),
+    /// It was sent within the last round trip, so that the request has crossed with it, or often enough.
     Duplicate,
+    /// It may not leave again: what is left of the budget is for others.
+    OverBudget,
 }
 
 /// The packets lately resent on one slot, by sequence number modulo the number remembered: a request costs
 /// the same whatever came before it. Nothing is kept until the first request.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Resends {
     recent: Vec<Resent>,
     /// What times are counted from.
@@ -38,48 +42,56 @@ pub struct Resends {
     beyond: u32,
 }
 
-/// Twelve bytes, for there are many.
+/// Twelve bytes, for there are many. Nobody has asked for packet 0 yet, which is what the default says.
 #[derive(Clone, Copy, Debug, Default)]
 struct Resent {
     /// The low bits: what is remembered is far younger than four billion packets.
     seq: u32,
     /// When the next request can no longer have crossed with the repair: milliseconds, which wrap after 49 days.
     answered_until: u32,
-    /// Zero: nothing is remembered here.
     times: u8,
     /// It was asked for beyond the rule.
     beyond: bool,
 }
 
+impl Default for Resends {
+    fn default() -> Resends {
+        Resends { recent: Vec::new(), epoch: None, asked: TRUST, beyond: 0 }
+    }
+}
+
 impl Resends {
-    /// Judges a request for packet `seq`. `Resend` counts as having resent it.
-    pub fn judge(&mut self, now: Instant, seq: u64, rtt: Duration) -> Verdict {
-        if self.recent.is_empty() {
-            self.recent.resize(REMEMBERED, Resent::default());
-        }
+    /// Judges a request for packet `seq`. `Resend` counts as having resent it, in so many `copies` the first time and
+    /// afterwards.
+    pub fn judge(&mut self, now: Instant, seq: u64, rtt: Duration, copies: [u8; 2]) -> Verdict {
         let now = self.millis(now);
-        let seq = seq as u32;
-        let resent = &mut self.recent[seq as usize % REMEMBERED];
-        if resent.times > 0 && resent.seq == seq {
-            if resent.times == MOST_RESENDS || is_before(now, resent.answered_until) {
-                return Verdict::Duplicate;
-            }
-            if resent.times == MAX_RESENDS {
-                self.beyond += u32::from(!std::mem::replace(&mut resent.beyond, true));
-            }
-            if resent.beyond && self.beyond * SELDOM > self.asked {
-                return Verdict::Duplicate;
-            }
-        } else {
-            self.asked += 1;
-            if self.asked >= JUDGED {
-                (self.asked, self.beyond) = (self.asked / 2, self.beyond / 2);
-            }
-            *resent = Resent { seq, ..Resent::default() };
+        let Resent { times, beyond, answered_until, .. } = *self.find(now, seq);
+        if is_before(now, answered_until) || times == MOST_RESENDS {
+            return Verdict::Duplicate;
         }
-        resent.times += 1;
+        let is_beyond = times >= MAX_RESENDS;
+        self.count(times == 0, is_beyond && !beyond);
+        let is_seldom = self.beyond * SELDOM <= self.asked;
+        let resent = self.find(now, seq);
+        resent.beyond = is_beyond;
+        if is_beyond && !is_seldom {
+            return Verdict::Duplicate;
+        }
+        let most = if is_beyond { MOST_RESENDS } else { MAX_RESENDS };
+        let copies = copies[usize::from(times > 0)].min(most - times);
+        if copies == 0 {
+            return Verdict::OverBudget;
+        }
+        resent.times += copies;
         resent.answered_until = now.wrapping_add(rtt.as_millis() as u32);
-        Verdict::Resend
+        Verdict::Resend(copies)
+    }
+
+    /// Packet `seq` leaves for the first time, but after later ones: it came late itself. What asks for it within a round
+    /// trip has crossed with it.
+    pub fn on_late(&mut self, now: Instant, seq: u64, rtt: Duration) {
+        let now = self.millis(now);
+        self.find(now, seq).answered_until = now.wrapping_add(rtt.as_millis() as u32);
     }
 
     /// The repair of packet `seq` is known to be lost: whatever asks for it next is not answered yet.
@@ -91,6 +103,27 @@ impl Resends {
         {
             resent.answered_until = now;
         }
+    }
+
+    fn count(&mut self, first: bool, beyond: bool) {
+        self.asked += u32::from(first);
+        self.beyond += u32::from(beyond);
+        if self.asked >= JUDGED {
+            (self.asked, self.beyond) = (self.asked / 2, self.beyond / 2);
+        }
+    }
+
+    /// What is remembered of a packet, from now on.
+    fn find(&mut self, now: u32, seq: u64) -> &mut Resent {
+        if self.recent.is_empty() {
+            self.recent.resize(REMEMBERED, Resent::default());
+        }
+        let seq = seq as u32;
+        let resent = &mut self.recent[seq as usize % REMEMBERED];
+        if resent.seq != seq {
+            *resent = Resent { seq, answered_until: now, ..Resent::default() };
+        }
+        resent
     }
 
     fn millis(&mut self, now: Instant) -> u32 {
@@ -107,23 +140,36 @@ mod tests {
     use super::*;
     use crate::testing::{at, ms};
 
+    /// When packet `seq` goes out again, if it is asked for each millisecond, and in how many copies.
+    fn answers(resends: &mut Resends, times: std::ops::Range<u64>, seq: u64) -> Vec<(u64, u8)> {
+        let judged = times.map(|now| (now, resends.judge(at(now), seq, ms(50), [1, 2])));
+        let resent = judged.filter_map(|(now, verdict)| match verdict {
+            Verdict::Resend(copies) => Some((now, copies)),
+            Verdict::Duplicate | Verdict::OverBudget => None,
+        });
+        resent.collect()
+    }
+
+    /// For a client that asks for everything again and again.
+    fn distrustful() -> Resends {
+        let mut resends = Resends::default();
+        (100..110).for_each(|seq| _ = answers(&mut resends, 0..500, seq));
+        resends
+    }
+
     #[test]
     fn a_packet_is_resent_once_a_round_trip_and_three_times_as_a_rule() {
-        let mut resends = Resends::default();
-        let resent: Vec<u64> =
-            (0..1_000).filter(|now| resends.judge(at(*now), 7, ms(50)) == Verdict::Resend).collect();
-        assert_eq!(resent, [0, 50, 100]);
+        assert_eq!(answers(&mut distrustful(), 500..1_500, 7), [(500, 1), (550, 2)]);
     }
 
     #[test]
     fn where_repairs_do_arrive_one_that_does_not_is_sent_again() {
         let mut resends = Resends::default();
         for seq in 0..50 {
-            assert_eq!(resends.judge(at(0), seq, ms(50)), Verdict::Resend);
+            assert_eq!(answers(&mut resends, 0..1, seq), [(0, 1)]);
         }
-        let resent: Vec<u64> =
-            (0..1_000).filter(|now| resends.judge(at(*now), 99, ms(50)) == Verdict::Resend).collect();
-        assert_eq!(resent, [0, 50, 100, 150, 200, 250, 300, 350, 400, 450]);
+        let resent = answers(&mut resends, 0..1_000, 99);
+        assert_eq!(resent, [(0, 1), (50, 2), (100, 2), (150, 2), (200, 2), (250, 1)]);
     }
 
     #[test]
@@ -134,7 +180,8 @@ mod tests {
         for time in (0..60_000).step_by(10) {
             for back in 0..10 {
                 let Some(seq) = (time / 10_u64).checked_sub(10 * back) else { continue };
-                resent += u32::from(resends.judge(at(time), seq, ms(50)) == Verdict::Resend);
+                let copies = answers(&mut resends, time..time + 1, seq);
+                resent += copies.iter().map(|(_, copies)| u32::from(*copies)).sum::<u32>();
             }
         }
         assert!((17_900..=18_050).contains(&resent), "{resent} for 6000 packets");
@@ -142,25 +189,34 @@ mod tests {
 
     #[test]
     fn a_repair_that_is_known_to_be_lost_is_sent_again_at_once_and_counts() {
-        let mut resends = Resends::default();
-        assert_eq!(resends.judge(at(0), 7, ms(50)), Verdict::Resend);
-        resends.on_lost(at(10), 8);
-        assert_eq!(resends.judge(at(10), 7, ms(50)), Verdict::Duplicate);
-        resends.on_lost(at(10), 7);
-        assert_eq!(resends.judge(at(10), 7, ms(50)), Verdict::Resend);
-        assert_eq!(resends.judge(at(59), 7, ms(50)), Verdict::Duplicate);
-        let resent = (60..1_000).filter(|now| {
+        let mut resends = distrustful();
+        assert_eq!(answers(&mut resends, 500..501, 7), [(500, 1)]);
+        resends.on_lost(at(510), 8);
+        assert_eq!(answers(&mut resends, 510..511, 7), []);
+        resends.on_lost(at(510), 7);
+        assert_eq!(resends.judge(at(510), 7, ms(50), [2, 2]), Verdict::Resend(2));
+        let resent = (511..1_500).filter(|now| {
             resends.on_lost(at(*now), 7);
-            resends.judge(at(*now), 7, ms(50)) == Verdict::Resend
+            resends.judge(at(*now), 7, ms(50), [2, 2]) != Verdict::Duplicate
         });
-        assert_eq!(resent.count(), 1, "three, as a rule");
+        assert_eq!(resent.count(), 0, "three, as a rule");
+    }
+
+    #[test]
+    fn a_request_that_crosses_with_a_packet_that_came_late_is_a_duplicate() {
+        let mut resends = Resends::default();
+        resends.on_late(at(100), 7, ms(50));
+        assert_eq!(answers(&mut resends, 101..200, 7), [(150, 1)]);
+        // Also after so many days that milliseconds wrap.
+        let later = 30 * 24 * 3_600_000;
+        assert_eq!(answers(&mut resends, later..later + 1, 9), [(later, 1)]);
     }
 
     #[test]
     fn packets_do_not_hinder_each_other() {
         let mut resends = Resends::default();
-        assert_eq!(resends.judge(at(0), 7, ms(50)), Verdict::Resend);
-        assert_eq!(resends.judge(at(0), 8, ms(50)), Verdict::Resend);
-        assert_eq!(resends.judge(at(1), 7, ms(50)), Verdict::Duplicate);
+        assert_eq!(answers(&mut resends, 0..1, 7), [(0, 1)]);
+        assert_eq!(answers(&mut resends, 0..1, 8), [(0, 1)]);
+        assert_eq!(answers(&mut resends, 1..2, 7), []);
     }
 }

@@ -191,6 +191,12 @@ impl Rewriter {
         newest.checked_sub(u64::from(behind)).filter(|_| behind < 1 << 15)
     }
 
+    /// No higher number has been given.
+    #[inline]
+    pub fn is_newest(&self, seq: u64) -> bool {
+        seq + 1 == self.next_seq
+    }
+
     /// A source timestamp on the output's clock, for sender reports. `None` while another feed is on.
     pub fn timestamp_of(&self, feed: Feed, source: u32) -> Option<u32> {
         let current = self.segments.back().filter(|segment| segment.feed == feed && !self.switching)?;

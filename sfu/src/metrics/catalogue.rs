@@ -578,7 +578,8 @@ pub const CATALOGUE: &[Family] = &[
         labels: &[],
         occurs: Occurs::Always,
         read: Read::Histogram(&LOOP_LAG, |s, _| Buckets::from(&s.engine.queue_delay)),
-        help: "How long the oldest packet in a subscriber's queue waited; one queue in 64 is asked.",
+        help: "Time from the first packet in a subscriber's empty queue until it is emptied, of one queue in 64. \
+               A busy worker lets video wait up to 4 ms for packets that it can leave with.",
     },
     Family {
         group: DROPS,

@@ -16,6 +16,7 @@ pub mod rtt;
 pub mod sent;
 pub mod slot;
 pub mod srtp;
+pub mod stretch;
 pub mod uplinks;
 
 use std::collections::VecDeque;
@@ -23,6 +24,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use rtcp::extended_report::ExtendedReport;
+use rtcp::extended_report::dlrr::DLRRReportBlock;
 use rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
@@ -39,6 +42,7 @@ use crate::drop::DropReason;
 use crate::ids::{Feed, MediaKind, Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey};
 use crate::interceptors::BoxedInterceptor;
 use crate::media::loss::Totals;
+use crate::media::resend::Verdict;
 use crate::path::Path;
 use crate::units::Bitrate;
 use crate::wire::rtp::RtpHeader;
@@ -49,10 +53,12 @@ use ice::IceLite;
 use ledger::Ledger;
 use negotiate::Negotiation;
 use quality::Quality;
-use reception::Reception;
+use reception::{Lost, Reception};
 use repairs::Missing;
+use sent::First;
 use slot::{Piece, Slot};
 use srtp::{Inbound, KeyMaterial, Outbound};
+use stretch::Stretch;
 use uplinks::{Outcome, Uplink, Uplinks};
 
 /// Sender and receiver reports go out once a second: RFC 3550 §6.2 allows more, nobody needs it.
@@ -67,6 +73,9 @@ const MAX_NACK_PAIRS: usize = 64;
 
 /// Waiting packets beyond which no more repairs are queued.
 const MAX_REPAIRS_QUEUED: usize = 256;
+
+/// A ClientHello, that with the cookie and the last flight, in a browser's two datagrams each.
+const MAX_HANDSHAKE_DATAGRAMS: u8 = 6;
 
 /// Bytes of RTCP per datagram, before sealing: with headers it stays below every usual MTU.
 const MAX_COMPOUND: usize = 1_150;
@@ -87,12 +96,15 @@ pub struct Queued {
     pub starts: bool,
     /// A repair that a NACK has asked for: what becomes of it is booked.
     pub asked: bool,
+    /// About how long it will be, less what all packets have. Zero where that does not matter.
+    pub size: u16,
 }
 
 impl Queued {
     /// Of a stream that passes whole.
     pub fn new(slot: u16, feed: Feed, seq: u64, purpose: Purpose) -> Queued {
-        Queued { slot, feed, seq, purpose, passes: (u8::MAX, u8::MAX), starts: false, asked: false }
+        let passes = (u8::MAX, u8::MAX);
+        Queued { slot, feed, seq, purpose, passes, starts: false, asked: false, size: 0 }
     }
 }
 
@@ -118,10 +130,10 @@ struct Secure {
 pub enum Heard {
     /// A subscriber cannot decode these slots without a keyframe.
     KeyframeWanted { slots: Vec<usize> },
-    /// A subscriber misses a packet, and asks for it.
+    /// A subscriber asks for a packet that it misses.
     Missing(Missing),
-    /// A repair of it is lost, as transport-wide feedback tells.
-    LostAgain(Missing),
+    /// Its feedback says that a packet is lost, and so is the repair, or the request.
+    Lost(Missing),
     /// A publisher's clock mapping is new.
     SenderReport { ssrc: Ssrc },
     /// A subscriber has told how it gets what goes out on this slot.
@@ -144,8 +156,8 @@ pub struct Session {
     /// Engine-offered slots and what they carry.
     pub offered: Vec<(Mid, TrackKey)>,
     pub queue: VecDeque<Queued>,
-    /// When the packet that waits longest began to.
-    pub waits_since: Option<Instant>,
+    /// When the first of them was queued.
+    pub queued_at: Instant,
     pub cap: PublishCap,
     pub reception: Reception,
     pub quality: Quality,
@@ -158,8 +170,8 @@ pub struct Session {
     pub checked_at: Option<Instant>,
     pub secured_at: Option<Instant>,
     pub flowing: bool,
-    /// Its handshake has begun, and keyframes have been asked for on its behalf.
-    pub expected: bool,
+    /// When its handshake began, and the datagrams of it that told when it will end.
+    handshake: (Option<Instant>, u8),
     /// The next offer shall restart ICE.
     pub restart_wanted: bool,
     /// Checks have come that were not authentic.
@@ -170,6 +182,8 @@ pub struct Session {
     pub warned_unreachable: bool,
     /// In the engine's list of sessions with something to send.
     pub dirty: bool,
+    /// Among those that wait for more to send.
+    pub held: bool,
     /// The engine's timer entry.
     pub scheduled: Option<Instant>,
     feedback: Feedback,
@@ -226,7 +240,7 @@ impl Session {
             seats: Vec::new(),
             offered: Vec::new(),
             queue: VecDeque::new(),
-            waits_since: None,
+            queued_at: now,
             cap: PublishCap::new(start.cap),
             reception: Reception::new(),
             quality: Quality::default(),
@@ -236,12 +250,13 @@ impl Session {
             checked_at: None,
             secured_at: None,
             flowing: false,
-            expected: false,
+            handshake: (None, 0),
             restart_wanted: false,
             refused_checks: false,
             booked_path: None,
             warned_unreachable: false,
             dirty: false,
+            held: false,
             scheduled: None,
             feedback: Feedback::new(start.interceptors),
             secure: None,
@@ -321,6 +336,17 @@ impl Session {
         outcome
     }
 
+    /// A datagram of the handshake came: how long it still takes at least. `None`: that has been said often enough.
+    pub fn on_handshake(&mut self, now: Instant) -> Option<Duration> {
+        let (began, datagrams) = &mut self.handshake;
+        if self.secure.is_some() || *datagrams == MAX_HANDSHAKE_DATAGRAMS {
+            return None;
+        }
+        *datagrams += 1;
+        // With the cookie it comes again after one round trip, and one is left.
+        Some(now.saturating_duration_since(*began.get_or_insert(now)))
+    }
+
     /// Opens one SRTCP compound, walks it through the chain and acts on what concerns this connection.
     pub fn handle_rtcp(
         &mut self,
@@ -379,6 +405,8 @@ impl Session {
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
             self.reception.on_request(packet.raw_size());
             self.hear_nack(nack, heard, ledger);
+        } else if let Some(report) = any.downcast_ref::<ExtendedReport>() {
+            self.reception.on_reference(now, report);
         } else if let Some(remb) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
             self.reception.on_estimate(now, remb.bitrate);
         } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
@@ -391,11 +419,17 @@ impl Session {
     fn hear_feedback(&mut self, now: Instant, feedback: &TransportLayerCc, heard: &mut Vec<Heard>) -> bool {
         let unmatched = self.reception.unmatched();
         let Session { reception, slots, .. } = self;
-        reception.on_feedback(now, feedback, |missing| {
-            let slot = slots.get_mut(usize::from(missing.slot));
-            if let Some(slot) = slot.filter(|slot| slot.live && slot.takes_repairs()) {
-                slot.on_repair_lost(now, missing.number);
-                heard.push(Heard::LostAgain(missing));
+        reception.on_feedback(now, feedback, |lost| {
+            let (Lost::First(First { slot: index, .. }) | Lost::Repair(Missing { slot: index, .. })) = lost;
+            let slot = slots.get_mut(usize::from(index));
+            let Some(slot) = slot.filter(|slot| slot.live && slot.takes_repairs()) else { return };
+            match lost {
+                // It has been asked for, or the request is lost, too.
+                Lost::First(First { seq, .. }) => heard.extend(slot.missing(index, seq).map(Heard::Lost)),
+                Lost::Repair(missing) => {
+                    slot.on_repair_lost(now, missing.number);
+                    heard.push(Heard::Lost(missing));
+                }
             }
         });
         reception.unmatched() > unmatched
@@ -439,8 +473,8 @@ impl Session {
             };
             if !ledger.may_look_up() {
                 ledger.settle(kind, RepairOutcome::OverBudget);
-            } else if let Some((number, (feed, seq))) = slot.packet_behind(seq) {
-                heard.push(Heard::Missing(Missing { slot: index as u16, number, feed, seq }));
+            } else if let Some(missing) = slot.missing(index as u16, seq) {
+                heard.push(Heard::Missing(missing));
                 ledger.leave_open(kind);
             } else {
                 ledger.settle(kind, RepairOutcome::MissUnknown);
@@ -450,16 +484,21 @@ impl Session {
 
     /// Queues a packet that the subscriber misses, if it may be sent again now; if not, the outcome. `asked`: by NACK.
     pub fn repair(&mut self, now: Instant, missing: &Missing, asked: bool) -> Option<RepairOutcome> {
-        let rtt = self.reception.rtt();
+        let (rtt, copies) = (self.reception.rtt(), self.reception.copies(now, asked));
         let slot = &mut self.slots[usize::from(missing.slot)];
         if self.queue.len() >= MAX_REPAIRS_QUEUED {
             return Some(RepairOutcome::OverBudget);
         }
-        if !slot.may_repair(now, missing.number, rtt) {
-            return Some(RepairOutcome::Duplicate);
-        }
+        let copies = match slot.judge_repair(now, missing.number, rtt, copies) {
+            Verdict::Resend(copies) => copies,
+            Verdict::Duplicate => return Some(RepairOutcome::Duplicate),
+            Verdict::OverBudget => return Some(RepairOutcome::OverBudget),
+        };
         let queued = Queued::new(missing.slot, missing.feed, missing.seq, Purpose::Repair);
-        self.queue.push_back(Queued { passes: slot.passes, asked, ..queued });
+        let queued = Queued { passes: slot.passes, ..queued };
+        // The request is answered by one of them.
+        self.queue.push_back(Queued { asked, ..queued });
+        self.queue.extend(std::iter::repeat_n(queued, usize::from(copies) - 1));
         None
     }
 
@@ -509,7 +548,9 @@ impl Session {
                 }));
             }
             self.note_sender_reports(now, &sender_reports);
+            let answers = self.answer_references(now, &sender_reports);
             packets.extend(sender_reports);
+            packets.extend(answers);
         }
         if let Some(bitrate) = self.cap.poll(now) {
             let ssrcs = self.uplinks.remb_ssrcs();
@@ -589,12 +630,11 @@ impl Session {
 
     /// Queues a packet for one slot. False: the queue is full.
     pub fn enqueue(&mut self, now: Instant, queued: Queued, limit: usize) -> bool {
-        let waiting = self.queue.len();
-        if waiting == 0 {
-            self.waits_since = Some(now);
-        }
-        let fits = waiting < limit;
+        let fits = self.queue.len() < limit;
         if fits {
+            if self.queue.is_empty() {
+                self.queued_at = now;
+            }
             self.queue.push_back(queued);
         }
         fits
@@ -617,18 +657,20 @@ impl Session {
         now: Instant,
         queued: &Queued,
         piece: &Piece<'_>,
+        stretch: Stretch,
         out: &mut [u8],
     ) -> Result<usize, DropReason> {
         let secure = self.secure.as_mut().ok_or(DropReason::Expired)?;
         let slot = self.slots.get_mut(usize::from(queued.slot)).ok_or(DropReason::Expired)?;
         let number = self.reception.next_number();
-        let (written, stream) = match queued.purpose {
+        let (mut written, stream) = match queued.purpose {
             Purpose::First => {
                 if queued.starts {
                     slot.restart();
                 }
                 let written = slot.write(now, piece, number, out).ok_or(DropReason::Expired)?;
                 slot.passes = queued.passes;
+                slot.on_first(now, written.number, || self.reception.rtt());
                 (written, slot.stream(|ssrc| secure.outbound.open_stream(ssrc)))
             }
             Purpose::Skip => return Err(DropReason::Expired),
@@ -641,6 +683,10 @@ impl Session {
                 (written, stream.ok_or(DropReason::Expired)?)
             }
         };
+        if slot.kind == MediaKind::Video && queued.purpose == Purpose::First {
+            let padding = stretch.padding(written.plain_len + secure.outbound.overhead());
+            written.plain_len = stretch::pad(out, written.plain_len, padding);
+        }
         let sealed = secure
             .outbound
             .seal_rtp(stream, written.index, written.header_len, written.plain_len, out)
@@ -649,10 +695,13 @@ impl Session {
             self.reception.on_first(now, sealed);
         }
         if slot.numbers_transport() {
-            let transport = self.reception.on_numbered(now, sealed);
-            if queued.purpose == Purpose::Repair {
-                let Queued { slot, feed, seq, .. } = *queued;
-                self.reception.on_repair(transport, Missing { slot, number: written.number, feed, seq });
+            let Queued { slot, feed, seq, purpose, .. } = *queued;
+            let number = written.number;
+            match purpose {
+                Purpose::Repair => {
+                    self.reception.on_numbered_repair(now, sealed, Missing { slot, number, feed, seq });
+                }
+                _ => self.reception.on_numbered(now, sealed, First { slot, seq: number as u16 }),
             }
         }
         Ok(sealed)
@@ -672,9 +721,23 @@ impl Session {
 
     /// Sender reports have left: reports about them will tell the round trip.
     fn note_sender_reports(&mut self, now: Instant, packets: &[Rtcp]) {
-        for report in packets.iter().filter_map(|packet| packet.as_any().downcast_ref::<SenderReport>()) {
+        for report in reported(packets) {
             self.reception.on_sender_report(now, report.ntp_time);
         }
+    }
+
+    /// Tells a peer that sends nothing how long the way is. It keeps that by who tells it (libwebrtc `RTCPReceiver`): each
+    /// of our streams does.
+    fn answer_references(&mut self, now: Instant, sender_reports: &[Rtcp]) -> Vec<Rtcp> {
+        let answers = self.reception.poll_answers(now);
+        if answers.is_empty() {
+            return Vec::new();
+        }
+        let answer = |report: &SenderReport| -> Rtcp {
+            let block = DLRRReportBlock { reports: answers.clone() };
+            Box::new(ExtendedReport { sender_ssrc: report.ssrc, reports: vec![Box::new(block)] })
+        };
+        reported(sender_reports).map(answer).collect()
     }
 
     /// Puts a datagram that could not be sent back in front.
@@ -774,6 +837,10 @@ impl Session {
     pub fn bind_received(&mut self, ssrc: Ssrc, kind: MediaKind) {
         self.feedback.bind_received(ssrc, kind);
     }
+}
+
+fn reported(packets: &[Rtcp]) -> impl Iterator<Item = &SenderReport> {
+    packets.iter().filter_map(|packet| packet.as_any().downcast_ref())
 }
 
 fn seal_rtcp(secure: &mut Option<Secure>, outbox: &mut Outbox, ice: &IceLite, compound: &[u8]) {

@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use rtcp::extended_report::ExtendedReport;
+use rtcp::extended_report::dlrr::DLRRReport;
+use rtcp::extended_report::rrt::ReceiverReferenceTimeReportBlock;
 use rtcp::reception_report::ReceptionReport;
 use rtcp::transport_feedbacks::transport_layer_cc::{PacketStatusChunk, SymbolTypeTcc, TransportLayerCc};
 
 use super::repairs::{Missing, UnderWay};
 use super::rtt::RoundTrip;
-use super::sent::SentPackets;
+use super::sent::{First, SentPackets};
 use crate::congestion::throttle::Throttle;
 use crate::media::budget::{RateMeter, TokenBucket};
 use crate::units::Bitrate;
@@ -29,6 +32,13 @@ const FEEDBACK_LASTS: Duration = Duration::from_secs(2);
 
 /// A greater estimate is none, in bits per second.
 const MAX_ESTIMATE: f32 = 1e9;
+
+/// A packet that feedback says is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lost {
+    First(First),
+    Repair(Missing),
+}
 
 /// The way to one peer.
 pub struct Reception {
@@ -106,20 +116,34 @@ impl Reception {
         self.repairs.take(now, bytes)
     }
 
+    /// In how many copies a repair should leave the first time and afterwards. `asked`: else a request or a repair has been
+    /// lost as well. A picture does not wait for many round trips.
+    pub fn copies(&mut self, now: Instant, asked: bool) -> [u8; 2] {
+        match asked {
+            // Who asks for ever must not use up what the next loss needs.
+            _ if !self.repairs.is_half_full(now) => [1, 0],
+            // Where there is no room, more copies are not the cure.
+            _ if self.throttle.is_lossy() => [1, 1],
+            true => [1, 2],
+            false => [2, 2],
+        }
+    }
+
     /// A packet of so many bytes goes out for the first time.
     #[inline]
     pub fn on_first(&mut self, now: Instant, bytes: usize) {
         self.egress.add(now, bytes);
     }
 
-    /// The packet that carries the [`next_number`](Self::next_number) has been sealed.
+    /// The packet that carries the [`next_number`](Self::next_number) has been sealed, its first time.
     #[inline]
-    pub fn on_numbered(&mut self, now: Instant, bytes: usize) -> u64 {
-        self.sent.record(now, bytes)
+    pub fn on_numbered(&mut self, now: Instant, bytes: usize, first: First) {
+        self.sent.record(now, bytes, Some(first));
     }
 
-    /// The packet with this transport-wide number is a repair.
-    pub fn on_repair(&mut self, transport: u64, missing: Missing) {
+    /// Likewise a repair.
+    pub fn on_numbered_repair(&mut self, now: Instant, bytes: usize, missing: Missing) {
+        let transport = self.sent.record(now, bytes, None);
         self.under_way.add(transport, missing);
     }
 
@@ -128,15 +152,24 @@ impl Reception {
         self.rtt.on_sender_report(now, ntp);
     }
 
+    /// What the next report tells a peer that measures the round trip by its own clock.
+    pub fn poll_answers(&mut self, now: Instant) -> Vec<DLRRReport> {
+        self.rtt.poll_answers(now)
+    }
+
     // ---- what comes back ---------------------------------------------------------------------------
 
-    /// Transport-wide feedback tells the fate of every packet. `again` hears of repairs that are lost, too.
-    pub fn on_feedback(&mut self, now: Instant, feedback: &TransportLayerCc, mut again: impl FnMut(Missing)) {
+    /// Transport-wide feedback tells the fate of every packet. `lose` hears of those that are lost.
+    pub fn on_feedback(&mut self, now: Instant, feedback: &TransportLayerCc, mut lose: impl FnMut(Lost)) {
         let Reception { throttle, sent, under_way, .. } = self;
         let (base, count) = (feedback.base_sequence_number, feedback.packet_status_count);
-        let told = sent.on_feedback(now, base, count, statuses(feedback), |number| {
+        let told = sent.on_feedback(now, base, count, statuses(feedback), |missed| {
+            let lost = match missed.first {
+                Some(first) => Some(Lost::First(first)),
+                None => under_way.lose(missed.transport).map(Lost::Repair),
+            };
             // Where much is lost, more repairs are not the cure.
-            under_way.lose(number).filter(|_| !throttle.is_lossy()).into_iter().for_each(&mut again);
+            lost.filter(|_| !throttle.is_lossy()).into_iter().for_each(&mut lose);
         });
         if let Some(told) = told {
             self.rtt.on_at_most(told.age);
@@ -144,6 +177,14 @@ impl Reception {
             let queued = told.age.saturating_sub(self.rtt.get());
             self.throttle.on_feedback(now, told.packets, told.lost, told.arrived, queued);
             self.feedback_at = Some(now);
+        }
+    }
+
+    /// The peer measures the round trip by its own clock.
+    pub fn on_reference(&mut self, now: Instant, report: &ExtendedReport) {
+        let mut times = report.reports.iter().filter_map(|block| block.as_any().downcast_ref());
+        if let Some(ReceiverReferenceTimeReportBlock { ntp_timestamp }) = times.next() {
+            self.rtt.on_reference(now, report.sender_ssrc, *ntp_timestamp);
         }
     }
 

@@ -1,17 +1,20 @@
 //! What we sent and when, by transport-wide number: what feedback is matched against.
 
+use std::collections::VecDeque;
+use std::mem;
 use std::time::{Duration, Instant};
 
-/// Packets remembered: a second at 1000 packets a second; feedback comes every 50 to 250 ms. At 8 bytes each,
-/// 8 KiB per subscriber.
+/// Packets remembered at most: a second at 1000 packets a second. At 12 bytes each, 12 KiB.
 const REMEMBERED: usize = 1024;
+/// … and so long: feedback comes every 50 to 250 ms, a round trip late.
+const REMEMBERED_FOR: Duration = Duration::from_secs(2);
 
 /// One peer's outgoing transport-wide numbering (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 ///
-/// Numbers are given one after the other, so a packet's place in the ring says its number.
+/// Numbers are given one after the other, so a packet's place says its number.
 #[derive(Default)]
 pub struct SentPackets {
-    ring: Vec<Sent>,
+    recent: VecDeque<Sent>,
     /// What send times are counted from: the first packet's.
     epoch: Option<Instant>,
     /// The next number to give, unwrapped.
@@ -20,11 +23,33 @@ pub struct SentPackets {
     pub unmatched: u64,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Sent {
     /// Since the epoch; wraps after 71 minutes, long after the packet is forgotten.
     micros: u32,
     bytes: u16,
+    /// What it was, or [`NONE`].
+    slot: u16,
+    seq: u16,
+}
+
+/// A repair is no first packet. No slot has so high an index.
+const NONE: First = First { slot: u16::MAX, seq: 0 };
+
+/// A packet that went out for the first time: its slot, and the low bits of its number there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct First {
+    pub slot: u16,
+    pub seq: u16,
+}
+
+/// A packet that did not arrive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Missed {
+    /// Its transport-wide number, unwrapped.
+    pub transport: u64,
+    /// `None` for repairs.
+    pub first: Option<First>,
 }
 
 /// What a feedback message tells.
@@ -47,83 +72,107 @@ impl SentPackets {
 
     /// The packet numbered [`next_number`](Self::next_number) has been sealed. Returns the number, unwrapped.
     #[inline]
-    pub fn record(&mut self, now: Instant, bytes: usize) -> u64 {
-        if self.ring.is_empty() {
-            self.ring.resize(REMEMBERED, Sent::default());
-        }
+    pub fn record(&mut self, now: Instant, bytes: usize, first: Option<First>) -> u64 {
         let micros = now.saturating_duration_since(*self.epoch.get_or_insert(now)).as_micros() as u32;
-        self.ring[self.next as usize % REMEMBERED] = Sent { micros, bytes: bytes as u16 };
+        // Two may go for one that comes, so that a stream that has slowed down keeps no more than it needs.
+        for _ in 0..2 {
+            let is_old =
+                |oldest: &Sent| u128::from(micros.wrapping_sub(oldest.micros)) > REMEMBERED_FOR.as_micros();
+            if self.recent.len() == REMEMBERED || self.recent.front().is_some_and(is_old) {
+                self.recent.pop_front();
+            }
+        }
+        let First { slot, seq } = first.unwrap_or(NONE);
+        self.recent.push_back(Sent { micros, bytes: bytes as u16, slot, seq });
         self.next += 1;
         self.next - 1
     }
 
     /// Packets a feedback message can possibly be about.
     pub fn outstanding(&self) -> usize {
-        REMEMBERED.min(self.next as usize)
+        self.recent.len()
     }
 
     /// A feedback message covers `count` packets from `base` on, of which `arrived` says which came; `missed` hears
-    /// the unwrapped numbers of those that did not. `None` if none of them is remembered.
+    /// once of each that did not. `None` if none of them is remembered.
     pub fn on_feedback(
         &mut self,
         now: Instant,
         base: u16,
         count: u16,
         arrived: impl Iterator<Item = bool>,
-        mut missed: impl FnMut(u64),
+        mut missed: impl FnMut(Missed),
     ) -> Option<Acknowledged> {
         let since_epoch = now.saturating_duration_since(self.epoch?).as_micros() as u32;
         let mut newest = None;
         let (mut packets, mut lost, mut bytes) = (0, 0, 0);
         for (offset, came) in (0..count).zip(arrived) {
-            let Some(number) = self.unwrap(base.wrapping_add(offset)) else { continue };
-            let sent = self.ring[number as usize % REMEMBERED];
+            let behind = usize::from((self.next as u16).wrapping_sub(base.wrapping_add(offset)));
+            let at = self.recent.len().checked_sub(behind).filter(|_| behind > 0);
+            let Some(sent) = at.and_then(|at| self.recent.get_mut(at)) else { continue };
             newest = Some(sent.micros);
             packets += 1;
-            match came {
-                true => bytes += u64::from(sent.bytes),
-                false => {
-                    lost += 1;
-                    missed(number);
-                }
+            if came {
+                bytes += u64::from(sent.bytes);
+            } else {
+                lost += 1;
+                // Once is enough, however often it is told.
+                let First { slot, seq } = NONE;
+                let first =
+                    First { slot: mem::replace(&mut sent.slot, slot), seq: mem::replace(&mut sent.seq, seq) };
+                let transport = self.next - behind as u64;
+                missed(Missed { transport, first: Some(first).filter(|first| *first != NONE) });
             }
         }
         self.unmatched += u64::from(count).saturating_sub(packets);
         let age = Duration::from_micros(u64::from(since_epoch.wrapping_sub(newest?)));
         Some(Acknowledged { age, packets, lost, arrived: bytes })
     }
-
-    /// The number behind one on the wire, if it is remembered.
-    fn unwrap(&self, number: u16) -> Option<u64> {
-        let behind = (self.next as u16).wrapping_sub(number);
-        let out = (1..=self.outstanding()).contains(&usize::from(behind));
-        out.then(|| self.next - u64::from(behind))
-    }
 }
 
-#[test]
-fn feedback_is_matched_across_the_wrap() {
+#[cfg(test)]
+mod tests {
+    use super::*;
     use crate::testing::at;
-    let mut sent = SentPackets::default();
-    for n in 0..70_000u64 {
-        assert_eq!(sent.next_number(), n as u16);
-        sent.record(at(n), 1_200);
+
+    #[test]
+    fn feedback_is_matched_across_the_wrap() {
+        let mut sent = SentPackets::default();
+        for n in 0..70_000u64 {
+            assert_eq!(sent.next_number(), n as u16);
+            let first = (n % 2 == 0).then_some(First { slot: 3, seq: n as u16 });
+            assert_eq!(sent.record(at(n), 1_200, first), n);
+        }
+        let mut missed = Vec::new();
+        let told = sent.on_feedback(at(70_039), 69_990u32 as u16, 10, (0..10).map(|n| n > 1), |packet| {
+            missed.push(packet)
+        });
+        let first = Some(First { slot: 3, seq: 69_990u32 as u16 });
+        assert_eq!(missed, [Missed { transport: 69_990, first }, Missed { transport: 69_991, first: None },]);
+        assert_eq!(
+            told,
+            Some(Acknowledged { age: Duration::from_millis(40), packets: 10, lost: 2, arrived: 9_600 })
+        );
+        assert_eq!(sent.unmatched, 0);
+        sent.on_feedback(at(70_039), 69_990u32 as u16, 20, std::iter::repeat_n(true, 20), |_| ());
+        assert_eq!(sent.unmatched, 10, "ten packets were never sent");
+        assert_eq!(
+            sent.on_feedback(at(70_039), 60_000, 10, std::iter::repeat_n(true, 10), |_| ()),
+            None,
+            "long forgotten"
+        );
+        assert_eq!(sent.outstanding(), REMEMBERED);
     }
-    let mut missed = Vec::new();
-    let told = sent
-        .on_feedback(at(70_039), 69_990u32 as u16, 10, (0..10).map(|n| n > 1), |number| missed.push(number));
-    assert_eq!(missed, [69_990, 69_991]);
-    assert_eq!(
-        told,
-        Some(Acknowledged { age: Duration::from_millis(40), packets: 10, lost: 2, arrived: 9_600 })
-    );
-    assert_eq!(sent.unmatched, 0);
-    sent.on_feedback(at(70_039), 69_990u32 as u16, 20, std::iter::repeat_n(true, 20), |_| ());
-    assert_eq!(sent.unmatched, 10, "ten packets were never sent");
-    assert_eq!(
-        sent.on_feedback(at(70_039), 60_000, 10, std::iter::repeat_n(true, 10), |_| ()),
-        None,
-        "long forgotten"
-    );
-    assert_eq!(sent.outstanding(), REMEMBERED);
+
+    #[test]
+    fn no_more_is_kept_than_feedback_can_be_about() {
+        let mut sent = SentPackets::default();
+        let send = |sent: &mut SentPackets, from: u64, packets: u64, spacing: u64| {
+            (0..packets).for_each(|n| _ = sent.record(at(from + n * spacing), 100, None));
+            sent.outstanding()
+        };
+        assert_eq!(send(&mut sent, 0, 5_000, 1), REMEMBERED);
+        assert_eq!(send(&mut sent, 5_000, 2_000, 20), 101, "two seconds at fifty a second");
+        assert_eq!(send(&mut sent, 100_000, 1, 0), 100, "and two for one after a silence");
+    }
 }

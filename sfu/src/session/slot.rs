@@ -11,6 +11,7 @@ use crate::media::receive::SenderReportMap;
 use crate::media::resend::{Resends, Verdict};
 use crate::media::rewrite::{Rewriter, Rewritten, SourcePacket};
 use crate::session::negotiate::{self, CodecBinding, Extension, Origin};
+use crate::session::repairs::Missing;
 use crate::session::srtp::StreamId;
 use crate::session::uplinks::Carried;
 use crate::stats::OutboundStats;
@@ -291,16 +292,24 @@ impl Slot {
         Some(Written { index, number: rewritten.seq, header_len, plain_len })
     }
 
-    /// The packet behind a sequence number that the subscriber misses: the number it went out under, unwrapped, and
-    /// what it was.
-    pub fn packet_behind(&self, seq: u16) -> Option<(u64, (Feed, u64))> {
+    /// The packet behind a sequence number that the subscriber of this slot, the one at `index`, misses.
+    pub fn missing(&self, index: u16, seq: u16) -> Option<Missing> {
         let number = self.rewriter.unwrap_out(seq)?;
-        Some((number, self.rewriter.source_of(number)?))
+        let (feed, seq) = self.rewriter.source_of(number)?;
+        Some(Missing { slot: index, number, feed, seq })
     }
 
-    /// Whether a packet that went out may be sent again now. `true` counts as having sent it.
-    pub fn may_repair(&mut self, now: Instant, number: u64, rtt: Duration) -> bool {
-        self.resends.judge(now, number, rtt) == Verdict::Resend
+    /// Whether a packet that went out may be sent again now, in so many `copies` the first time and afterwards.
+    pub fn judge_repair(&mut self, now: Instant, number: u64, rtt: Duration, copies: [u8; 2]) -> Verdict {
+        self.resends.judge(now, number, rtt, copies)
+    }
+
+    /// A packet leaves for the first time, but may be behind others: what asks for it has crossed with it.
+    #[inline]
+    pub fn on_first(&mut self, now: Instant, number: u64, rtt: impl FnOnce() -> Duration) {
+        if !self.rewriter.is_newest(number) && self.takes_repairs() {
+            self.resends.on_late(now, number, rtt());
+        }
     }
 
     /// The latest repair of a packet is known to be lost.

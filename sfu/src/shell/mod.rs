@@ -8,6 +8,7 @@ mod probes;
 mod sampler;
 mod sfu;
 mod socket;
+mod window;
 mod worker;
 
 #[cfg(feature = "webrtc")]

@@ -12,6 +12,7 @@ use super::bitrate::Bitrates;
 use super::clock::{self, Reading};
 use super::events::Events;
 use super::socket::Socket;
+use super::window::Window;
 use crate::config::{LayerLimit, PeerConfig};
 use crate::counters::IoOp;
 use crate::counters::PanicScope;
@@ -125,6 +126,9 @@ struct Worker {
     /// When gauges were brought up to date.
     sampled_at: Option<Instant>,
     blocked: bool,
+    window: Window,
+    /// How busy it had been altogether, at the last heartbeat.
+    busy: u64,
 }
 
 impl Drop for Worker {
@@ -168,6 +172,8 @@ pub fn spawn(
             bitrates: Bitrates::default(),
             sampled_at: None,
             blocked: false,
+            window: Window::default(),
+            busy: 0,
         };
         runtime.block_on(worker.run());
     })?;
@@ -374,8 +380,12 @@ impl Worker {
             }
         }
         if now >= self.heartbeat {
-            self.account.lag(now.saturating_duration_since(self.heartbeat));
+            let late = now.saturating_duration_since(self.heartbeat);
+            self.account.lag(late);
             self.heartbeat = now + HEARTBEAT;
+            let busy = self.account.busy - std::mem::replace(&mut self.busy, self.account.busy);
+            let window = self.window.on_busy(busy / ((HEARTBEAT + late).as_micros() as u64));
+            self.engine.set_window(window);
             self.publish(now);
         }
     }
@@ -395,7 +405,7 @@ impl Worker {
     fn flush(&mut self) {
         let now = clock::now();
         self.blocked = false;
-        while self.engine.has_output() {
+        while self.engine.has_output(now) {
             let Worker { engine, socket, .. } = self;
             match catch_unwind(AssertUnwindSafe(|| engine.flush(now, socket))) {
                 Ok(done) => {

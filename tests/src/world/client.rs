@@ -26,6 +26,9 @@ use rtc::rtp_transceiver::rtp_sender::{
 use rtc::rtp_transceiver::{RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 pub use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc_shared::{TaggedBytesMut, TransportContext};
+use rtcp::extended_report::ExtendedReport;
+use rtcp::extended_report::dlrr::{DLRRReport, DLRRReportBlock};
+use rtcp::extended_report::rrt::ReceiverReferenceTimeReportBlock;
 use rtcp::receiver_report::ReceiverReport;
 use sansio::Protocol;
 use sluicegate::{LeaveReason, MediaKind, PeerEvent, PeerId, Subscribe};
@@ -67,6 +70,8 @@ pub struct Part {
     /// Whether it does as browsers do where its stack differs: connects without pauses, and asks for what it
     /// lacks, packets at once and keyframes at all.
     pub browser: bool,
+    /// Whether it tells its time, as browsers on our page do that send nothing, and so learns the round trip.
+    pub tells_time: bool,
     /// The camera's simulcast layers: names and bits per second, smallest first. Empty: one stream.
     pub layers: Vec<(&'static str, u64)>,
 }
@@ -100,6 +105,7 @@ pub fn publishes(media: u8) -> Part {
         ssrcs: None,
         old_fashioned: false,
         browser: false,
+        tells_time: false,
         layers: Vec::new(),
     }
 }
@@ -136,6 +142,11 @@ impl Part {
 
     /// Does as browsers do where its stack differs.
     pub fn browser(self) -> Part {
+        Part { browser: true, tells_time: true, ..self }
+    }
+
+    /// A browser on somebody else's page.
+    pub fn player(self) -> Part {
         Part { browser: true, ..self }
     }
 
@@ -438,9 +449,15 @@ impl Client {
         for (_, report) in Wire::of::<ReceiverReport>(fresh) {
             let block = report.reports.iter().find(|block| block.last_sender_report != 0);
             if let Some(block) = block {
-                let middle = (ntp(now) >> 16) as u32;
-                let units = middle.wrapping_sub(block.last_sender_report).wrapping_sub(block.delay);
-                self.receiver.on_round_trip(Duration::from_secs_f64(f64::from(units) / 65_536.0));
+                self.receiver.on_round_trip(round_trip(now, block.last_sender_report, block.delay));
+            }
+        }
+        for (_, report) in Wire::of::<ExtendedReport>(fresh) {
+            let blocks = report.reports.iter().filter_map(|block| block.as_any().downcast_ref());
+            for DLRRReportBlock { reports } in blocks {
+                for DLRRReport { last_rr, dlrr, .. } in reports {
+                    self.receiver.on_round_trip(round_trip(now, *last_rr, *dlrr));
+                }
             }
         }
         let told = Wire::rembs(fresh).last().filter(|_| self.part.obeys).map(|(_, rate)| *rate as u64);
@@ -529,6 +546,10 @@ impl Client {
                 .chain(self.layers.iter().take(active))
                 .filter_map(|source| Some(Box::new(source.report(now)?) as Rtcp))
                 .collect();
+            let reports = match reports.is_empty() && self.part.tells_time {
+                true => vec![reference_time(now)],
+                false => reports,
+            };
             for report in reports {
                 self.send_rtcp(now, vec![report]);
             }
@@ -591,9 +612,24 @@ impl Client {
 /// second, so it takes a round trip more, and as little else as possible.
 const CHECKS: Duration = Duration::from_millis(10);
 const MOST_CHECKS: u16 = 200;
+/// How often it tells what came, of media of 300 kb/s and more (libwebrtc `RemoteEstimatorProxy`).
+const FEEDBACK: Duration = Duration::from_millis(50);
 
 /// What a layer must have at least, of what it would like: 600 of 1700 kb/s in libwebrtc's table.
 const LEAST_PERCENT: u64 = 35;
+
+/// What is left of the time since we told it, in 1/65536 s (RFC 3550 §6.4.1, RFC 3611 §4.5).
+fn round_trip(now: Instant, told: u32, delay: u32) -> Duration {
+    let middle = (ntp(now) >> 16) as u32;
+    let units = middle.wrapping_sub(told).wrapping_sub(delay);
+    Duration::from_secs_f64(f64::from(units) / 65_536.0)
+}
+
+/// RFC 3611 §4.4.
+fn reference_time(now: Instant) -> Rtcp {
+    let time = ReceiverReferenceTimeReportBlock { ntp_timestamp: ntp(now) };
+    Box::new(ExtendedReport { sender_ssrc: 1, reports: vec![Box::new(time)] })
+}
 
 fn connection(now: Instant, addr: SocketAddr, part: &Part, tap: &Tap) -> RTCPeerConnection {
     let mut media = MediaEngine::default();
@@ -607,6 +643,13 @@ fn connection(now: Instant, addr: SocketAddr, part: &Part, tap: &Tap) -> RTCPeer
     let registry = match part.old_fashioned {
         true => registry,
         false => configure_twcc(registry, &mut media).expect("extensions register"),
+    };
+    let registry = match part.browser && !part.old_fashioned {
+        true => registry.with(
+            Slot::TwccReceiver,
+            interceptor::TwccReceiverBuilder::new().with_interval(FEEDBACK).build(),
+        ),
+        false => registry,
     };
     let reports = interceptor::ReceiverReportBuilder::new().build();
     let registry = registry.with(Slot::ReceiverReport, reports).with(Slot::from(500), tap.interceptor());

@@ -134,11 +134,14 @@ pub struct Socket {
     /// … and says this.
     pub refusal: SendFault,
     sent: Vec<(SocketAddr, Vec<u8>)>,
+    /// Sends so far.
+    pub calls: u64,
 }
 
 impl Default for Socket {
     fn default() -> Self {
-        Socket { full: false, credit: None, refuses: None, refusal: SendFault::Refused, sent: Vec::new() }
+        let (full, credit, refuses, sent) = (false, None, None, Vec::new());
+        Socket { full, credit, refuses, refusal: SendFault::Refused, sent, calls: 0 }
     }
 }
 
@@ -153,6 +156,7 @@ impl Outlet for Socket {
         if self.refuses == Some(transmit.path.remote) {
             return Err(self.refusal);
         }
+        self.calls += 1;
         let segment = transmit.segment.unwrap_or(transmit.contents.len()).max(1);
         for datagram in transmit.contents.chunks(segment) {
             self.sent.push((transmit.path.remote, datagram.to_vec()));
@@ -585,7 +589,7 @@ impl World {
         self.outlet.full = false;
         self.outlet.credit = None;
         self.flush();
-        assert!(!self.engine.has_output(), "queues drain");
+        assert!(!self.engine.has_output(self.now), "queues drain");
         for kind in [MediaKind::Audio, MediaKind::Video] {
             let owed = self.counters().unaccounted(kind);
             assert_eq!(owed, 0, "{kind} copies unaccounted for: {:?}", self.counters());

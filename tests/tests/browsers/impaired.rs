@@ -128,6 +128,9 @@ async fn lossy_legs(network: &Network, delay: Duration) -> Outcome {
     let window = network.lossy((&alice, &bob), &losses, lossy, secs(60 * minutes)).await?;
     println!("{window}");
     window.assert_repaired();
+    // He sends nothing that could be reported on.
+    let (far, known) = (4.0 * delay.as_secs_f64(), bob.page.eval::<f64>(ROUND_TRIP).await?);
+    assert!((0.5 * far / 2.0..far).contains(&known), "bob takes {known} s for his round trip");
     // A decoder on a busy machine freezes without any loss: the bar is for the long form, run alone.
     if is_long() {
         assert!(window.frozen <= 0.1 * minutes as f64, "{:.3} s frozen in {minutes} min", window.frozen);
@@ -337,6 +340,13 @@ async fn capped(network: &Network) -> Outcome {
     assert!(highest_late >= 350_000, "{rates:?} b/s: a source that asks for so little proves nothing");
     Ok(())
 }
+
+/// In seconds, as who receives video has been told; zero if it has not.
+const ROUND_TRIP: &str = r"(async () => {
+    const report = [...(await window.call.pc.getStats()).values()];
+    const told = report.filter(s => s.type === 'remote-outbound-rtp' && s.kind === 'video');
+    return Math.max(0, ...told.map(s => s.roundTripTime ?? 0));
+})()";
 
 /// 50 ms there and back.
 pub fn far() -> Conditions {

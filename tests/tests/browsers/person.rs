@@ -141,21 +141,20 @@ fn tile(name: &str) -> String {
 
 const CAMERA: &str = include_str!("camera.js");
 
-/// The first picture is the earlier of what the element and what the statistics tell: these are renewed every 50 ms.
+/// The first picture: when it was handed to the compositor, as the callback for the frame tells afterwards. Statistics
+/// say the same, but are up to 50 ms old.
 const FIRST_PICTURE: &str = r"(async () => {
-    let connectedAt = null;
-    for (;;) {
-        const pc = window.call?.pc;
-        if (pc?.connectionState === 'connected') connectedAt ??= performance.now();
+    let connectedAt = null, firstAt = null, watched = null;
+    while (firstAt === null) {
+        if (window.call?.pc?.connectionState === 'connected') connectedAt ??= performance.now();
         const video = document.querySelector('.tile[data-peer]:not(.self) video');
-        const report = await pc?.getStats() ?? new Map();
-        const decoded = [...report.values()].some(s => s.type === 'inbound-rtp' && s.framesDecoded > 0);
-        if (decoded || video?.readyState >= 2) {
-            const firstAt = performance.now();
-            return { answeredAt: window.answeredAt, connectedAt: connectedAt ?? firstAt, firstAt };
+        if (video && video !== watched) {
+            watched = video;
+            video.requestVideoFrameCallback((_, frame) => { firstAt ??= frame.presentationTime; });
         }
         await new Promise(done => setTimeout(done, 4));
     }
+    return { answeredAt: window.answeredAt, connectedAt: connectedAt ?? firstAt, firstAt };
 })()";
 
 const WATCH: &str = r"(() => {

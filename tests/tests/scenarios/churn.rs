@@ -44,7 +44,7 @@ fn two_thousand_joins_leave_nothing_behind() {
         let ended: u64 = world.counters().sessions_ended.iter().sum();
         assert_eq!(ended, rounds as u64);
         assert_eq!(world.counters().panics, [0; 3]);
-        assert!(!world.engine.has_output());
+        assert!(!world.engine.has_output(world.now));
     }
 }
 

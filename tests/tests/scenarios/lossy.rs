@@ -33,25 +33,29 @@ impl Minute {
     }
 }
 
-/// A call in which ada sends three layers to bob, whose reports tell him how far away the engine is, and to a player,
-/// who never learns it.
-fn lossy(seed: u64, delay: Duration) -> [Minute; 2] {
+/// Who watches.
+const VIEWERS: [&str; 3] = ["bob", "wim", "kim"];
+
+/// A call in which ada sends three layers to bob, whose reports tell him how far away the engine is; to wim, who sends
+/// nothing but the time and is answered; and to a player, who never learns it.
+fn lossy(seed: u64, delay: Duration) -> [Minute; 3] {
     let mut world = World::new(seed);
     world.path.delay = delay;
     let ada = world.join("room", "ada", publishes(AUDIO).layered(&THREE_LAYERS));
     let bob = world.join("room", "bob", publishes(AUDIO).browser());
     let wim = world.join("room", "wim", watches(1).browser());
+    let kim = world.join("room", "kim", watches(1).player());
     world.connect_all(secs(2));
     world.run(secs(3));
     let (from, first) = (world.now, world[ada].layers[2].packets());
-    for who in [ada, bob, wim] {
+    for who in [ada, bob, wim, kim] {
         world.lose(who.uplink, 3.percent());
         world.lose(who.downlink, 3.percent());
     }
     world.run(secs(60));
     let (to, last) = (world.now, world[ada].layers[2].packets());
     world.run(secs(1));
-    [bob, wim].map(|me| {
+    [bob, wim, kim].map(|me| {
         let sent = (last - first) as f64;
         let arrived = top_packets(&world, me, ada, [from, to]).len() as f64 / sent;
         // Both legs lose 3 %.
@@ -62,34 +66,43 @@ fn lossy(seed: u64, delay: Duration) -> [Minute; 2] {
     })
 }
 
+/// Whether the freezes of so many minutes are within the bar of 100 ms in each, taken together, for all but `spared`.
+fn is_made_good(delay: Duration, buffer: Duration, spared: &str) {
+    let mut stood = [Duration::ZERO; 3];
+    for seed in 1..=MINUTES {
+        for ((who, minute), stood) in VIEWERS.iter().zip(&lossy(seed.into(), delay)).zip(&mut stood) {
+            let Minute { arrived, repaired, pictures } = minute;
+            let (gap, frozen) = (longest_gap(pictures), minute.frozen(buffer));
+            println!(
+                "seed {seed}, {delay:?} away, {who}: {:.2} % arrived, {:.2} % repaired, frozen {frozen:?}, {gap:?} at \
+                 most between pictures",
+                arrived * 100.0,
+                repaired * 100.0,
+            );
+            assert!(*arrived >= 0.85, "{arrived}");
+            assert!(*repaired >= 0.99, "{repaired}");
+            assert!(gap <= ms(500), "{gap:?}: nothing is given up");
+            *stood += frozen;
+        }
+    }
+    println!("{VIEWERS:?} stood still for {stood:?} in {MINUTES} minutes");
+    // A freeze is 183 ms at least, so that a minute with one says nothing.
+    for (who, stood) in VIEWERS.iter().zip(stood).filter(|(who, _)| **who != spared) {
+        assert!(stood <= ms(100) * MINUTES, "{who} stood still for {stood:?}");
+    }
+}
+
+const MINUTES: u32 = 6;
+
 #[test]
 fn three_per_cent_lost_on_both_legs_are_made_good() {
-    // 50 ms from camera to viewer and back; then from each of them to the engine and back, where what is lost again
-    // with its repair comes too late now and then, even for the round trip that a browser's buffer holds.
-    for (delay, buffer) in [(Duration::from_micros(12_500), Duration::ZERO), (ms(25), ms(50))] {
-        let mut stood = Duration::ZERO;
-        for seed in 1..=3 {
-            let minutes = lossy(seed, delay);
-            for (who, minute) in ["bob", "wim"].iter().zip(&minutes) {
-                let Minute { arrived, repaired, pictures } = minute;
-                let (gap, bare, frozen) =
-                    (longest_gap(pictures), minute.frozen(Duration::ZERO), minute.frozen(buffer));
-                println!(
-                    "seed {seed}, {delay:?} away, {who}: {:.2} % arrived, {:.2} % repaired, frozen {frozen:?} \
-                     ({bare:?} without a buffer), {gap:?} at most between pictures",
-                    arrived * 100.0,
-                    repaired * 100.0,
-                );
-                assert!(*arrived >= 0.85, "{arrived}");
-                assert!(*repaired >= 0.99, "{repaired}");
-                assert!(gap <= ms(500), "{gap:?}: nothing is given up");
-            }
-            stood += minutes[0].frozen(buffer);
-        }
-        // Who does not know the round trip asks again after 100 ms only, and stands still more often: the caller
-        // counts. A freeze is 183 ms at least, so that one in three minutes is all there may be.
-        // From afar the bar is not held by everyone: the third repair of a packet comes too late.
-        let most = if delay > ms(20) { secs(1) } else { ms(300) };
-        assert!(stood <= most, "{stood:?} in three minutes");
-    }
+    // 50 ms from camera to viewer and back.
+    is_made_good(Duration::from_micros(12_500), Duration::ZERO, "");
+}
+
+#[test]
+fn three_per_cent_lost_far_away_are_made_good() {
+    // 50 ms from each of them to the engine and back. Who does not know the round trip asks again after 100 ms only, and
+    // its buffer does not hold one.
+    is_made_good(ms(25), ms(50), "kim");
 }

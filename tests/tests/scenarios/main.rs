@@ -7,6 +7,7 @@ mod crowd;
 mod feedback;
 mod gate;
 mod handshake;
+mod hold;
 mod lateness;
 mod layers;
 mod ledger;

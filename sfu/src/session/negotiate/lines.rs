@@ -154,7 +154,7 @@ const PER_SECTION: [(&str, usize); 15] = [
     ("ice-ufrag", 1),
     ("ice-pwd", 1),
 ];
-const KEPT: [&str; 24] = [
+const KEPT: [&str; 25] = [
     "group",
     "mid",
     "ice-ufrag",
@@ -166,6 +166,7 @@ const KEPT: [&str; 24] = [
     "extmap",
     "rtcp-mux",
     "rtcp-rsize",
+    "rtcp-xr",
     "bundle-only",
     "sendrecv",
     "sendonly",

@@ -134,6 +134,9 @@ fn rtp(lines: &mut Attributes<'_>, section: &Section) {
     if section.rtcp_rsize {
         lines.flag("rtcp-rsize");
     }
+    if section.rtcp_xr {
+        lines.value("rtcp-xr", "rcvr-rtt=all".to_owned());
+    }
     if section.allow_mixed {
         lines.flag("extmap-allow-mixed");
     }

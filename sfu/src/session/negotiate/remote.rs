@@ -49,6 +49,8 @@ pub(super) struct RemoteMedia {
     pub allow_mixed: bool,
     pub rtcp_mux: bool,
     pub rtcp_rsize: bool,
+    /// `a=rtcp-xr` names `rcvr-rtt`, RFC 3611 §5.1.
+    pub rtcp_xr: bool,
     pub ssrcs: Vec<SsrcBinding>,
     pub msid: Option<(String, String)>,
     /// What it offers to send as simulcast, paused layers too.
@@ -207,6 +209,7 @@ impl RemoteMedia {
             allow_mixed: has(attributes, "extmap-allow-mixed"),
             rtcp_mux: has(attributes, "rtcp-mux"),
             rtcp_rsize: has(attributes, "rtcp-rsize"),
+            rtcp_xr: values(attributes, "rtcp-xr").any(|formats| formats.contains("rcvr-rtt=")),
             ssrcs: ssrcs(attributes),
             msid: values(attributes, "msid").next().map(msid),
             layers: simulcast::offered(values(attributes, "rid"), values(attributes, "simulcast")),

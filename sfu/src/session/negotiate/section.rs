@@ -85,6 +85,8 @@ pub(super) struct Section {
     /// Not port 0.
     pub live: bool,
     pub rtcp_rsize: bool,
+    /// The client may tell its time, and is told how long the way is (RFC 3611 §4.4).
+    pub rtcp_xr: bool,
     /// Write `extmap-allow-mixed` on this line.
     pub allow_mixed: bool,
     pub codecs: Vec<CodecBinding>,
@@ -134,6 +136,7 @@ impl Section {
             kind: media.kind,
             live: false,
             rtcp_rsize: false,
+            rtcp_xr: false,
             allow_mixed: false,
             codecs: Vec::new(),
             extensions: Vec::new(),
@@ -162,6 +165,7 @@ impl Section {
             kind: Some(kind),
             live: true,
             rtcp_rsize: true,
+            rtcp_xr: true,
             allow_mixed,
             codecs,
             extensions,

@@ -142,6 +142,7 @@ impl State {
         let mut section = Section::stopped(media);
         section.live = true;
         section.rtcp_rsize = media.rtcp_rsize;
+        section.rtcp_xr = media.rtcp_xr;
         section.allow_mixed = media.allow_mixed;
         section.codecs = codecs;
         section.extensions = Section::extensions_of(media, kind, two_byte);

@@ -235,6 +235,24 @@ fn each_description_has_a_new_version() {
 }
 
 #[test]
+fn who_sends_nothing_may_learn_how_long_the_way_is() {
+    let offer = offer(&[("video", "a", "recvonly"), ("video", "b", "recvonly"), ("video", "c", "recvonly")]);
+    let offer = offer.replace("a=mid:a", "a=rtcp-xr:pkt-loss-rle rcvr-rtt=all:100\r\na=mid:a");
+    let offer = offer.replace("a=mid:b", "a=rtcp-xr:stat-summary=loss\r\na=mid:b");
+    let mut negotiation = negotiation();
+    let answer = negotiation.handle_offer(&offer).unwrap();
+    let told: Vec<bool> =
+        answer.split("\r\nm=").skip(1).map(|line| line.contains("a=rtcp-xr:rcvr-rtt=all\r\n")).collect();
+    assert_eq!(told, [true, false, false]);
+    negotiation.add_slot(MediaKind::Video, "alice", "v");
+    assert_eq!(
+        negotiation.create_offer().unwrap().matches("a=rtcp-xr:rcvr-rtt=all").count(),
+        2,
+        "our line, too"
+    );
+}
+
+#[test]
 fn offers_are_refused_for_exact_reasons() {
     let good = offer(&[("audio", "a", "sendonly"), ("video", "v", "recvonly")]);
     let refused = |bad: &str| negotiation().handle_offer(bad).unwrap_err();
