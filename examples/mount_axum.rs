@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use sluicegate::prometheus_client::encoding::text::encode;
 use sluicegate::prometheus_client::metrics::counter::Counter;
 use sluicegate::prometheus_client::registry::Registry;
-use sluicegate::{Config, PeerConfig, Sfu};
+use sluicegate::{Config, OPENMETRICS_TEXT, PeerConfig, Sfu};
 
 /// The application's state: its own things, with the SFU among them.
 #[derive(Clone)]
@@ -57,8 +57,7 @@ async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, (StatusCod
     let mut text = String::new();
     encode(&mut text, &app.registry)
         .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text))
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS_TEXT)], text))
 }
 
 /// Seats a peer that offers to publish and to receive in one go: SDP offer in, SDP answer out.

@@ -60,6 +60,9 @@ pub struct Serve {
     /// Demand a token made with this secret (see `demo token --help`).
     #[arg(long, env = SECRET_ENV, hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub join_secret: Option<String>,
+    /// Serve /debug/rooms, which names rooms, to whoever passes this as `Authorization: Bearer`.
+    #[arg(long, env = ADMIN_ENV, hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
+    pub admin_token: Option<String>,
     /// Bots of this process that publish a small clip of our own making, to fill a room: 0 to 20.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=20))]
     pub bots: u8,
@@ -142,6 +145,7 @@ fn ttl(text: &str) -> Result<Duration, String> {
 }
 
 /// Read when `--join-secret` is absent: an argument shows in the process list, a variable does not.
+const ADMIN_ENV: &str = "SLUICEGATE_ADMIN_TOKEN";
 const SECRET_ENV: &str = "SLUICEGATE_JOIN_SECRET";
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod addresses;
 mod args;
 mod bots;
+mod debug;
 mod host;
 mod message;
 mod name;
@@ -22,6 +23,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use clap::Parser;
@@ -84,7 +86,8 @@ async fn serve(args: Serve) -> Result<(), StartupError> {
     }
     let handle = Handle::new();
     tokio::spawn(stop_on_signal(host.clone(), handle.clone()));
-    serve_http(listener, tls, handle, host)
+    let pages = site::router(host).merge(debug::router(sfu.clone(), args.admin_token));
+    serve_http(listener, tls, handle, pages)
         .await
         .map_err(|error| StartupError::socket("--http", "TCP", args.http, &error))?;
     if timeout(STOP_ENGINE_WITHIN, sfu.shutdown()).await.is_err() {
@@ -154,9 +157,9 @@ async fn serve_http(
     listener: TcpListener,
     tls: Option<RustlsConfig>,
     handle: Handle<SocketAddr>,
-    host: Host,
+    pages: Router,
 ) -> std::io::Result<()> {
-    let service = site::router(host).into_make_service();
+    let service = pages.into_make_service();
     match tls {
         Some(tls) => axum_server::from_tcp_rustls(listener, tls)?.handle(handle).serve(service).await,
         None => axum_server::from_tcp(listener)?.handle(handle).serve(service).await,

@@ -6,6 +6,25 @@ pub use crate::session::negotiate::Rejection;
 use crate::{Bitrate, MediaKind, PeerId};
 
 /// Something that happened to a peer, from [`Peer::next_event`](crate::Peer::next_event).
+///
+/// Labels of metrics never say who: events do.
+///
+/// ```no_run
+/// use sluicegate::{CapCause, PeerEvent};
+///
+/// # async fn host(peer: sluicegate::Peer) {
+/// while let Some(event) = peer.next_event().await {
+///     match event {
+///         PeerEvent::CapChanged { cause: CapCause::Policing, .. } => {
+///             println!("{} of {} ignores its cap", peer.name(), peer.room().name());
+///         }
+///         PeerEvent::LayerChanged { mid, layer } => println!("{}: {mid} is {:?} now", peer.name(), layer.size),
+///         PeerEvent::Left(reason) => println!("{} left: {reason:?}", peer.name()),
+///         _ => {}
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PeerEvent {

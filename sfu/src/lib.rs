@@ -65,6 +65,7 @@ mod path;
 mod router;
 mod seq;
 mod session;
+mod stats;
 #[cfg(test)]
 mod testing;
 mod units;
@@ -110,6 +111,7 @@ pub use drop::{DropReason, FilterReason};
 pub use error::{AnswerError, JoinError, NegotiateError, OfferError, RoomError, StartError};
 pub use event::{CapCause, LayerInfo, LeaveReason, PeerEvent, PeerInfo, Rejection, SlotInfo};
 pub use ids::{MediaKind, Mid, PeerId};
+pub use stats::{By, InboundStats, OutboundStats, PeerStats, RoomStats};
 pub use units::{Bitrate, BitrateError};
 
 #[cfg(feature = "shell")]

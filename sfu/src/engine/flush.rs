@@ -55,8 +55,7 @@ pub trait Outlet {
     fn send(&mut self, transmit: Transmit<'_>) -> Result<(), SendFault>;
 
     /// Datagrams that one send on this path may hold.
-    fn most_segments(&self, path: &Path) -> usize {
-        let _ = path;
+    fn most_segments(&self, _path: &Path) -> usize {
         MAX_SEGMENTS
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::{Engine, PUBLISHER_RTT, Serving, flush};
+use super::{Engine, PUBLISHER_RTT, Room, Serving, flush};
 use crate::counters::{DropKind, DtlsOutcome, IceOutcome, JoinOutcome, RequestOutcome, SrtpProfile, Stage};
 use crate::drop::DropReason;
 use crate::event::{CapCause, LeaveReason, PeerEvent};
@@ -180,12 +180,17 @@ impl Engine {
     fn handle_rtcp(&mut self, now: Instant, key: PeerKey, datagram: &[u8]) {
         let mut heard = Vec::new();
         let session = &mut self.sessions[key];
+        let nacked_before = session.nacked_packets;
         if let Err(reason) = session.handle_rtcp(now, datagram, &mut self.counters, &mut heard) {
             let kind = match reason {
                 DropReason::UnknownSsrc | DropReason::UnknownPeer => DropKind::Other,
                 _ => DropKind::Rtcp,
             };
             return self.counters.dropped_in(kind, reason);
+        }
+        let nacked = session.nacked_packets - nacked_before;
+        if nacked > 0 {
+            self.rooms[session.room].nacked.add(now, nacked as usize);
         }
         let mut wanted = false;
         let (mut missing, mut lost) = (Vec::new(), Vec::new());
@@ -334,7 +339,9 @@ impl Engine {
         let Engine { sessions, rooms, counters, dirty, hold, config, .. } = self;
         let session = &sessions[publisher];
         let room = session.room;
-        let Some(track) = rooms[room].router.tracks.get_mut(received.track) else { return };
+        let Room { router, packets, .. } = &mut rooms[room];
+        let Some(track) = router.tracks.get_mut(received.track) else { return };
+        packets.add(now, 1 + track.subscriptions().len());
         let (kind, index, meta) = (received.kind, received.layer, &received.meta);
         let Some(feed) = track.feed(received.track, index) else { return };
         let layer = &mut track.layers[usize::from(index)];

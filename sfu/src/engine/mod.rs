@@ -10,6 +10,7 @@ mod hold;
 mod ingress;
 mod layers;
 mod repair;
+mod stats;
 mod subscribe;
 mod timers;
 
@@ -30,6 +31,7 @@ use crate::drop::DropReason;
 use crate::error::{JoinError, NegotiateError};
 use crate::event::{CapCause, LeaveReason, PeerEvent, PeerInfo};
 use crate::ids::{Mid, PeerId, PeerKey, RoomKey, Ssrc};
+use crate::media::budget::RateMeter;
 use crate::path::Path;
 use crate::router::{Publication, Router};
 use crate::session::dtls::{Dtls, Fingerprint, Identity};
@@ -104,6 +106,9 @@ pub struct Engine {
 struct Room {
     router: Router,
     scheduled: Option<Instant>,
+    /// Packets received and copies owed; packets asked for again.
+    packets: RateMeter,
+    nacked: RateMeter,
 }
 
 impl EngineConfig {
@@ -579,7 +584,12 @@ impl Engine {
         if let Some(key) = self.room_names.get(name) {
             return *key;
         }
-        let key = self.rooms.insert(Room { router: Router::new(name), scheduled: None });
+        let key = self.rooms.insert(Room {
+            router: Router::new(name),
+            scheduled: None,
+            packets: RateMeter::default(),
+            nacked: RateMeter::default(),
+        });
         self.room_names.insert(name.to_owned(), key);
         self.counters.gauges.rooms += 1;
         key

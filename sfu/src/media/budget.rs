@@ -164,6 +164,11 @@ impl Policer {
         }
     }
 
+    /// What the publisher sends, over the last second.
+    pub fn offered(&self, now: Instant) -> Bitrate {
+        self.offered.rate(now)
+    }
+
     /// Counts a packet and says whether it goes on.
     pub fn admit(&mut self, now: Instant, kind: MediaKind, bytes: usize) -> Verdict {
         self.offered.add(now, bytes);

@@ -428,7 +428,7 @@ pub const CATALOGUE: &[Family] = &[
         name: "rtx_requests_total",
         unit: None,
         labels: &[label::<RepairOutcome>("result"), KIND],
-        occurs: Occurs::Always,
+        occurs: Occurs::Expected(|at| is_video(&at[1..]) || at[0] == RepairOutcome::MissUnknown as usize),
         read: Read::Counter(|s, at| s.engine.rtx_requests[at[1]][at[0]]),
         help: "Packets that subscribers asked for again by what became of the request.",
     },
@@ -537,7 +537,10 @@ pub const CATALOGUE: &[Family] = &[
         name: "layer_switches_total",
         unit: None,
         labels: &[label::<Axis>("axis"), label::<Step>("direction"), label::<SwitchCause>("cause")],
-        occurs: Occurs::Always,
+        // Networks take pixels; only hosts take pictures.
+        occurs: Occurs::Expected(|at| {
+            at[0] == Axis::Spatial as usize || at[2] == SwitchCause::Request as usize
+        }),
         read: Read::Counter(|s, at| s.engine.layer_switches[at[0]][at[1]][at[2]]),
         help: "Changes of what a subscriber gets of a track; bwe: for want of bandwidth on either leg.",
     },

@@ -24,6 +24,11 @@ impl Ledger {
         Ledger { packets, keyframes, settled: Default::default(), lookups: MAX_NUMBERS_ASKED }
     }
 
+    /// Packets that are asked for and not accounted for.
+    pub fn asked(&self) -> u64 {
+        self.packets.iter().sum()
+    }
+
     /// Whether another number may be looked up. `true` counts as having done so.
     pub fn may_look_up(&mut self) -> bool {
         let may = self.lookups > 0;

@@ -161,6 +161,8 @@ pub struct Session {
     pub cap: PublishCap,
     pub reception: Reception,
     pub quality: Quality,
+    /// Packets that the peer has asked for again.
+    pub nacked_packets: u64,
     /// How long what went out last had been here: audio, video.
     pub forwarded_after: [Option<Duration>; 2],
     pub joined_at: Instant,
@@ -242,6 +244,7 @@ impl Session {
             cap: PublishCap::new(start.cap),
             reception: Reception::new(),
             quality: Quality::default(),
+            nacked_packets: 0,
             forwarded_after: [None; 2],
             joined_at: now,
             checked_at: None,
@@ -361,6 +364,7 @@ impl Session {
         crate::wire::rtcp::gate(&plain, self.reception.outstanding())?;
         let packets = self.feedback.read(now, plain.freeze()).ok_or(DropReason::Malformed)?;
         let mut ledger = self.feedback.open_ledger();
+        self.nacked_packets += ledger.asked();
         for packet in &packets {
             self.hear(now, packet, counters, heard, &mut ledger);
         }

@@ -88,6 +88,11 @@ impl Reception {
         self.rtt.take_sample()
     }
 
+    /// What goes out for the first time, over the last second.
+    pub fn egress_rate(&self, now: Instant) -> Bitrate {
+        self.egress.rate(now)
+    }
+
     /// Packets that feedback was about and that we know nothing of.
     pub fn unmatched(&self) -> u64 {
         self.sent.unmatched

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::LayerLimit;
-use crate::ids::{Feed, MediaKind, Mid, PeerKey, Pt, Ssrc, TrackKey};
+use crate::ids::{Feed, MediaKind, Mid, PeerId, PeerKey, Pt, Ssrc, TrackKey};
 use crate::media::codec::Codec;
 use crate::media::history::Stored;
 use crate::media::loss::LossWindow;
@@ -14,6 +14,7 @@ use crate::session::negotiate::{self, CodecBinding, Extension, Origin};
 use crate::session::repairs::Missing;
 use crate::session::srtp::StreamId;
 use crate::session::uplinks::Carried;
+use crate::stats::OutboundStats;
 use crate::wire::descriptor::{self, Structure};
 use crate::wire::red;
 use crate::wire::rtp::HeaderWriter;
@@ -54,8 +55,9 @@ pub struct Slot {
     next_repair: u64,
     resends: Resends,
     frames: FrameNumbers,
-    packets: u32,
-    octets: u32,
+    packets: u64,
+    octets: u64,
+    repairs: u64,
     sent_at: Option<Instant>,
     /// What the peer's reports tell of it.
     pub reported: LossWindow,
@@ -158,6 +160,7 @@ impl Slot {
             frames: FrameNumbers::default(),
             packets: 0,
             octets: 0,
+            repairs: 0,
             sent_at: None,
             reported: LossWindow::default(),
         };
@@ -264,8 +267,8 @@ impl Slot {
         }
         let header_len = self.write_header(&header, piece, twcc, out);
         let plain_len = write_payload(stored, &rewritten, carriage.redundancy, header_len, out)?;
-        self.packets = self.packets.wrapping_add(1);
-        self.octets = self.octets.wrapping_add(stored.payload.len() as u32);
+        self.packets += 1;
+        self.octets += stored.payload.len() as u64;
         self.sent_at = Some(now);
         Some(Written { index: rewritten.seq, number: rewritten.seq, header_len, plain_len })
     }
@@ -285,6 +288,7 @@ impl Slot {
         out.get_mut(header_len..header_len + 2)?.copy_from_slice(&osn);
         let plain_len = write_payload(stored, &rewritten, carriage.redundancy, header_len + 2, out)?;
         self.next_repair += 1;
+        self.repairs += 1;
         Some(Written { index, number: rewritten.seq, header_len, plain_len })
     }
 
@@ -367,6 +371,19 @@ impl Slot {
         self.rewriter.feed()
     }
 
+    /// What has gone out on it.
+    pub fn stats(&self, publisher: Option<PeerId>) -> OutboundStats {
+        OutboundStats {
+            mid: self.mid.to_string(),
+            ssrc: self.ssrc.0,
+            kind: self.kind,
+            publisher,
+            packets_sent: self.packets,
+            bytes_sent: self.octets,
+            retransmitted_packets_sent: self.repairs,
+        }
+    }
+
     /// The publisher's sender report as this subscriber must see it: same capture time, our timestamps and
     /// counts. None without a report, or when nothing was sent for two seconds.
     pub fn sender_report(
@@ -388,8 +405,9 @@ impl Slot {
             ssrc: self.ssrc.0,
             ntp_time: ntp,
             rtp_time: self.rewriter.timestamp_of(feed, source.rtp.wrapping_add(ticks))?,
-            packet_count: self.packets,
-            octet_count: self.octets,
+            // 32 bits, which wrap: RFC 3550 §6.4.1.
+            packet_count: self.packets as u32,
+            octet_count: self.octets as u32,
             ..Default::default()
         })
     }

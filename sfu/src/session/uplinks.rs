@@ -18,6 +18,7 @@ use crate::seq::SeqUnwrapper;
 use crate::session::negotiate::{self, CodecBinding, Extension, ExtensionMap};
 use crate::session::quality::Quality;
 use crate::session::srtp::Inbound;
+use crate::stats::InboundStats;
 use crate::units::Bitrate;
 use crate::wire::descriptor::Structure;
 use crate::wire::rtp::RtpHeader;
@@ -341,6 +342,20 @@ impl Uplinks {
             .take(31)
             .map(|stream| stream.receiver.report_block(now, stream.ssrc.0))
             .collect()
+    }
+
+    /// The media streams, and what has come on each.
+    pub fn stats(&self) -> impl Iterator<Item = InboundStats> {
+        self.streams.iter().filter(|stream| stream.role.is_media() && stream.proven).map(|stream| {
+            InboundStats {
+                mid: stream.mid.to_string(),
+                ssrc: stream.ssrc.0,
+                kind: stream.kind,
+                packets_received: stream.receiver.packets,
+                packets_lost: stream.receiver.lost(),
+                jitter: stream.receiver.jitter(),
+            }
+        })
     }
 
     /// Tells how well the media streams come.

@@ -12,6 +12,7 @@ use crate::config::{LayerLimit, PeerConfig};
 use crate::error::{JoinError, NegotiateError};
 use crate::event::PeerEvent;
 use crate::ids::PeerId;
+use crate::stats::{PeerStats, RoomStats};
 use crate::units::Bitrate;
 
 /// A room. Cheap to clone.
@@ -62,6 +63,15 @@ impl Room {
         let (id, answer) = answer.await.map_err(|_| JoinError::Shutdown)??;
         let peer = Peer { shared: Arc::new(PeerShared { id, name, events, room: self.shared.clone() }) };
         Ok((peer, answer))
+    }
+}
+
+impl Room {
+    /// What happens in it now. `None` while nobody is in it.
+    pub async fn stats(&self) -> Option<RoomStats> {
+        let (reply, stats) = oneshot::channel();
+        self.shared.send(Command::RoomStats { room: self.shared.name.clone(), reply }).ok()?;
+        stats.await.ok()?
     }
 }
 
@@ -170,6 +180,13 @@ impl Peer {
         let (peer, mid) = (self.shared.id, mid.to_owned());
         let sent = self.send(Command::LimitLayers { peer, mid, limit, reply }).is_ok();
         sent && found.await.unwrap_or(false)
+    }
+
+    /// What the peer sends and gets now. `None` once it has left.
+    pub async fn stats(&self) -> Option<PeerStats> {
+        let (reply, stats) = oneshot::channel();
+        self.send(Command::PeerStats { peer: self.shared.id, reply }).ok()?;
+        stats.await.ok()?
     }
 
     /// Lets the peer go now, whoever else holds a handle.

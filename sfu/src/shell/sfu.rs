@@ -17,6 +17,7 @@ use crate::engine::EngineConfig;
 use crate::error::{RoomError, StartError};
 use crate::metrics::{Metrics, Shard};
 use crate::session::dtls::Identity;
+use crate::stats::{By, RoomStats};
 
 /// A running SFU. Cheap to clone; it runs until the last handle to it, its rooms and its peers is dropped,
 /// or until [`shutdown`](Sfu::shutdown).
@@ -125,6 +126,29 @@ impl Sfu {
     /// The metrics of this SFU, to mount on the host's registry.
     pub fn metrics(&self) -> Metrics {
         self.shared.metrics.clone()
+    }
+
+    /// The `n` rooms that weigh most, the heaviest first: which one it is that a metric tells of.
+    ///
+    /// ```no_run
+    /// # async fn host(sfu: sluicegate::Sfu) {
+    /// for room in sfu.top_rooms(5, sluicegate::By::Nacks).await {
+    ///     println!("{}: {} packets a second asked for again", room.name, room.nacked_packets_per_second);
+    /// }
+    /// # }
+    /// ```
+    pub async fn top_rooms(&self, n: usize, by: By) -> Vec<RoomStats> {
+        let ask = |worker: &WorkerHandle| {
+            let (reply, rooms) = oneshot::channel();
+            worker.commands.send(Command::TopRooms { n, by, reply }).ok().map(|()| rooms)
+        };
+        // Everybody is asked before the first answers.
+        let asked: Vec<_> = self.shared.workers.iter().filter_map(ask).collect();
+        let mut rooms = Vec::new();
+        for answer in asked {
+            rooms.extend(answer.await.unwrap_or_default());
+        }
+        RoomStats::top(rooms, n, by)
     }
 
     /// Lets every peer go (each hears `Left(Shutdown)`) and ends the media threads. Resolves when they have

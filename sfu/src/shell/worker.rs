@@ -21,6 +21,7 @@ use crate::error::{JoinError, NegotiateError};
 use crate::event::{LeaveReason, PeerEvent};
 use crate::ids::PeerId;
 use crate::metrics::{Shard, WorkerCounters};
+use crate::stats::{By, PeerStats, RoomStats};
 use crate::units::Bitrate;
 
 /// System calls per turn before timers and commands get their say.
@@ -75,6 +76,19 @@ pub enum Command {
     },
     Leave {
         peer: PeerId,
+    },
+    PeerStats {
+        peer: PeerId,
+        reply: Reply<Option<PeerStats>>,
+    },
+    RoomStats {
+        room: String,
+        reply: Reply<Option<RoomStats>>,
+    },
+    TopRooms {
+        n: usize,
+        by: By,
+        reply: Reply<Vec<RoomStats>>,
     },
     Shutdown {
         reply: Reply<()>,
@@ -333,6 +347,18 @@ impl Worker {
             }
             Command::Leave { peer } => {
                 self.guarded(|engine| engine.leave(now, peer));
+            }
+            Command::PeerStats { peer, reply } => {
+                let stats = self.guarded(|engine| engine.peer_stats(now, peer));
+                let _ = reply.send(stats.flatten());
+            }
+            Command::RoomStats { room, reply } => {
+                let stats = self.guarded(|engine| engine.room_stats(now, &room));
+                let _ = reply.send(stats.flatten());
+            }
+            Command::TopRooms { n, by, reply } => {
+                let rooms = self.guarded(|engine| engine.top_rooms(now, n, by));
+                let _ = reply.send(rooms.unwrap_or_default());
             }
             Command::Shutdown { reply } => {
                 let _ = reply.send(());

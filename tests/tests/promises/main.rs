@@ -114,6 +114,31 @@ fn the_minimal_host_is_minimal() {
 }
 
 #[test]
+fn every_metrics_hook_is_listed_and_has_an_example_that_compiles() {
+    let architecture = read("ARCHITECTURE.md");
+    // (as listed, where its documentation is, a line of its example)
+    let hooks = [
+        ("Metrics::registry()", "metrics/collector.rs", "sfu.metrics().registry()"),
+        ("Metrics::register(&mut registry)", "metrics/collector.rs", "sfu.metrics().register(&mut registry)"),
+        ("Metrics::register_many(", "metrics/collector.rs", "Metrics::register_many(["),
+        ("Metrics::encode_text(", "metrics/collector.rs", "sfu.metrics().encode_text(&mut text)?"),
+        ("Metrics::snapshot()", "metrics/snapshot.rs", "sfu.metrics().snapshot()"),
+        ("axum::metrics_router", "metrics/axum.rs", "axum::metrics_router(sfu.metrics())"),
+        ("axum::registry_router", "metrics/axum.rs", "axum::registry_router(Arc::new(registry))"),
+        ("PeerConfig::interceptor", "interceptors.rs", ".interceptor(2_000, Box::new(watch))"),
+        ("Peer::next_event", "event.rs", "peer.next_event().await"),
+    ];
+    for (hook, file, line) in hooks {
+        assert!(architecture.contains(&format!("`{hook}")), "ARCHITECTURE.md does not list {hook}");
+        let source = read(&format!("sfu/src/{file}"));
+        let documented = source.lines().filter(|text| text.trim_start().starts_with("//"));
+        let examples = documented.collect::<Vec<_>>().join("\n");
+        // What `ignore` marks is not compiled.
+        assert!(examples.contains(line) && !examples.contains("```ignore"), "{file} shows no {hook}");
+    }
+}
+
+#[test]
 fn the_layers_point_down() {
     // (folder, what it must not mention): siblings never import each other, nobody reaches upwards.
     let rules: [(&str, &[&str]); 5] = [

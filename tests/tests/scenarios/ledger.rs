@@ -1,12 +1,16 @@
 //! The ledger: what is owed, and what is asked for, ends as exactly one thing, whatever happens.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers};
 use sluicegate::sans_io::{Direction, DropKind, RepairOutcome, RequestOutcome, Transmission};
 use sluicegate::{Bitrate, DropReason, FilterReason, MediaKind};
 use sluicegate_tests::world::{
-    AUDIO, Loss, Percent, Rtcp, Seat, THREE_LAYERS, VIDEO, Wire, World, ms, publishes, secs, watches,
+    AUDIO, ENGINE, Loss, Percent, Rtcp, Seat, THREE_LAYERS, VIDEO, Verdict, Wire, World, ms, publishes, secs,
+    watches,
 };
 
 const KINDS: [MediaKind; 2] = [MediaKind::Audio, MediaKind::Video];
@@ -137,6 +141,68 @@ fn a_keyframe_that_is_asked_for_ends_as_one_thing() {
         let counters = world.counters();
         assert_eq!(counters.unanswered_requests(), 0);
         assert_eq!(counters.keyframe_requests[RequestOutcome::Forwarded as usize], 1);
+    }
+}
+
+/// What is lost on the way, as the test sees it: towards the engine, and from it.
+#[derive(Default)]
+struct LostOnTheWay {
+    packets: [u64; 2],
+}
+
+fn is_rtp(bytes: &[u8]) -> bool {
+    bytes.len() > 12 && bytes[0] >> 6 == 2 && !(192..=223).contains(&bytes[1])
+}
+
+#[test]
+fn twenty_clients_counted_the_same_to_the_packet() {
+    for seed in 1..=2 {
+        let mut world = World::new(seed);
+        let seats: Vec<Seat> = (0..20)
+            .map(|n| {
+                let room = ["red", "blue"][n % 2];
+                let part = if n < 8 { publishes(AUDIO | VIDEO) } else { watches(4).browser() };
+                world.join(room, &format!("p{n}"), part)
+            })
+            .collect();
+        world.connect_all(secs(3));
+        let lost = Rc::new(RefCell::new(LostOnTheWay::default()));
+        let (counts, mut dice) = (lost.clone(), world.dice.fork());
+        world.intercept(move |_, datagram| {
+            if !is_rtp(&datagram.bytes) || !dice.chance(0.02) {
+                return Verdict::pass();
+            }
+            counts.borrow_mut().packets[usize::from(datagram.from == ENGINE)] += 1;
+            Verdict::lose()
+        });
+        world.run(secs(6));
+        for seat in &seats {
+            (world[*seat].audio, world[*seat].video) = (None, None);
+        }
+        // What is under way arrives, and what was lost is asked for until it has come, or is given up.
+        world.run(secs(4));
+        world.stop_intercepting();
+
+        let taps: Vec<_> = seats.iter().map(|seat| world[*seat].tap.clone()).collect();
+        let sum = |count: fn(&Wire) -> u64| taps.iter().map(|tap| count(&tap.wire())).sum::<u64>();
+        let counters = world.counters();
+        let media = |rows: &[[u64; Transmission::ALL.len()]]| rows[..2].iter().flatten().sum::<u64>();
+        let lost = lost.borrow().packets;
+        assert!(lost[0] > 50 && lost[1] > 100, "{lost:?}");
+        assert_eq!(media(&counters.ingress.packets), sum(|wire| wire.rtp_sent) - lost[0]);
+        assert_eq!(media(&counters.egress.packets), sum(|wire| wire.rtp_received) + lost[1]);
+        let both = |per_kind: [u64; 2]| per_kind.iter().sum::<u64>();
+        assert_eq!(both(counters.nacks[0]), sum(|wire| Wire::nacks(&wire.sent).0));
+        assert_eq!(both(counters.nacks[1]), sum(|wire| Wire::nacks(&wire.received).0));
+        assert_eq!(both(counters.nacked_packets[0]), sum(|wire| Wire::nacks(&wire.sent).1));
+        assert_eq!(both(counters.nacked_packets[1]), sum(|wire| Wire::nacks(&wire.received).1));
+        assert_eq!(counters.plis[0], sum(|wire| Wire::plis(&wire.sent).len() as u64));
+        assert_eq!(counters.plis[1], sum(|wire| Wire::plis(&wire.received).len() as u64));
+        assert_eq!(counters.firs[0], sum(|wire| Wire::firs(&wire.sent) as u64));
+        let hits = outcomes(&world)[RepairOutcome::Hit as usize];
+        // Some repairs were not asked for: feedback told that the one before was lost.
+        let resent = counters.egress.packets[1][Transmission::Rtx as usize];
+        assert!(hits > 50 && hits <= resent, "{hits} hits, {resent} resent");
     }
 }
 

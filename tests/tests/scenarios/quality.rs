@@ -6,7 +6,7 @@ use rtcp::transport_feedbacks::transport_layer_cc::{
     PacketStatusChunk, RecvDelta, RunLengthChunk, StatusChunkTypeTcc, SymbolTypeTcc, TransportLayerCc,
 };
 use sluicegate::sans_io::{Cells, Direction, Transmission};
-use sluicegate::{LayerLimit, MediaKind, PeerEvent};
+use sluicegate::{By, LayerLimit, MediaKind, PeerEvent};
 use sluicegate_tests::world::{
     AUDIO, Percent, Seat, THREE_LAYERS, VIDEO, World, ms, publishes, secs, stranger, watches,
 };
@@ -239,4 +239,75 @@ fn what_there_was_no_room_for_is_said() {
     world.outlet.refuses = None;
     world.run(secs(2));
     assert!(world.counters().egress.packets[2][0] > before, "RTCP goes again, and is counted");
+}
+
+#[test]
+fn who_weighs_most_by_what() {
+    let mut world = World::new(1);
+    let ada = world.join("quiet", "ada", publishes(AUDIO));
+    let crowd: Vec<Seat> = (0..6).map(|n| world.join("quiet", &format!("w{n}"), watches(1))).collect();
+    let bob = world.join("loud", "bob", publishes(AUDIO | VIDEO).at(1_500_000));
+    let eve = world.join("loud", "eve", watches(1).browser());
+    let _alone = world.join("empty", "alone", publishes(AUDIO).muted());
+    world.connect_all(secs(3));
+    world.lose(eve.downlink, 5.percent());
+    world.run(secs(5));
+    let top = |world: &World, by| world.engine.top_rooms(world.now, 2, by);
+    let names = |world: &World, by| top(world, by).iter().map(|room| room.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&world, By::Participants), ["quiet", "loud"]);
+    assert_eq!(names(&world, By::Bitrate), ["loud", "quiet"]);
+    assert_eq!(names(&world, By::Nacks)[0], "loud");
+    // Fifty packets a second and six copies of each, against some two hundred and one copy.
+    let cost = top(&world, By::Cost);
+    assert_eq!(cost.iter().find(|room| room.name == "quiet").map(|room| room.participants), Some(7));
+    let quiet = world.engine.room_stats(world.now, "quiet").expect("it is there");
+    assert!((340..=360).contains(&quiet.packets_per_second), "{quiet:?}");
+    assert_eq!((quiet.tracks, quiet.nacked_packets_per_second), (1, 0));
+    assert_eq!(world.engine.room_stats(world.now, "elsewhere"), None);
+    let loud = world.engine.room_stats(world.now, "loud").expect("it is there");
+    assert!((1_300_000..1_900_000).contains(&loud.bitrate_in.as_bps()), "{loud:?}");
+    assert!(loud.nacked_packets_per_second > 0, "{loud:?}");
+
+    let stats =
+        |world: &World, seat| world.engine.peer_stats(world.now, world.peer(seat)).expect("it is there");
+    let (sender, receiver) = (stats(&world, bob), stats(&world, eve));
+    assert_eq!((sender.name.as_str(), sender.inbound.len(), sender.outbound.len()), ("bob", 2, 0));
+    assert_eq!((receiver.inbound.len(), receiver.outbound.len()), (0, 2));
+    assert_eq!(receiver.outbound[0].publisher, Some(sender.peer));
+    let sent: u64 = receiver.outbound.iter().map(|stream| stream.packets_sent).sum();
+    let came: u64 = sender.inbound.iter().map(|stream| stream.packets_received).sum();
+    assert!(sent <= came && sent > came / 2, "{sent} of {came}");
+    let resent: u64 = receiver.outbound.iter().map(|stream| stream.retransmitted_packets_sent).sum();
+    assert_eq!(resent, world.counters().egress.packets[VIDEO_KIND][Transmission::Rtx as usize]);
+    let asked: u64 = world.counters().nacked_packets[IN].iter().sum();
+    assert_eq!(receiver.nacked_packets, asked, "nobody else asks");
+    assert!(receiver.round_trip_time.is_some_and(|rtt| rtt < ms(60)), "{:?}", receiver.round_trip_time);
+
+    let peer = world.peer(ada);
+    world.leave(ada);
+    assert_eq!(world.engine.peer_stats(world.now, peer), None);
+    assert_eq!(crowd.len(), 6);
+}
+
+#[test]
+fn what_waits_for_the_socket_is_told() {
+    let mut world = World::new(1);
+    let _ada = world.join("room", "ada", publishes(AUDIO | VIDEO));
+    let _wims = [0, 1, 2, 3].map(|n| world.join("room", &format!("w{n}"), watches(1)));
+    world.connect_all(secs(2));
+    world.run(secs(5));
+    let calm = world.counters().queue_delay.clone();
+    let (count, _) = mean(&calm);
+    assert!(count >= 10 && calm.buckets[0] == count, "nothing waits: {calm:?}");
+    for _ in 0..60 {
+        world.outlet.full = true;
+        world.run(ms(150));
+        world.outlet.full = false;
+        world.flush();
+        world.run(ms(5));
+    }
+    let after = &world.counters().queue_delay;
+    // More than 100 ms, and at most 250.
+    assert!(after.buckets[10] >= 2, "{after:?}");
+    assert_eq!(after.buckets[11] + after.over, 0, "{after:?}");
 }

@@ -83,6 +83,7 @@ async fn assert_counted(sfu: &Sfu, speakers: &[Person], listeners: &[Person]) {
         if counted == seen || clock::now() >= deadline {
             assert_eq!(counted, seen, "kind, ingress = sent, egress = received");
             assert!(heard.iter().all(|heard| heard.altered == 0), "nothing is altered");
+            scrapes::assert_balanced(sfu);
             return;
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sluicegate::{MetricValue, PeerConfig};
+use sluicegate::{By, MetricValue, PeerConfig, Sfu};
 use tokio::time::{sleep, timeout};
 
 use super::person::{PATIENCE, Person};
@@ -13,6 +13,26 @@ use super::{everyone, sfu};
 fn series(text: &str) -> BTreeSet<String> {
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     samples.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
+}
+
+/// Each copy owed was sent, left out, dropped, or waits; each thing asked for came to something. In any scrape.
+pub fn assert_balanced(sfu: &Sfu) {
+    let snapshot = sfu.metrics().snapshot();
+    for kind in ["audio", "video"] {
+        let sum = |name: &str, labels: &[(&str, &str)]| {
+            snapshot.sum(&format!("sfu_{name}"), &[labels, &[("kind", kind)]].concat())
+        };
+        let accounted = sum("egress_packets_total", &[("transmission", "first")])
+            + sum("filtered_packets_total", &[])
+            + sum("dropped_packets_total", &[("direction", "out")])
+            + sum("queued_packets", &[]);
+        assert_eq!(sum("fanout_packets_total", &[]), accounted, "{kind}");
+        let asked = sum("nacked_packets_total", &[("direction", "in")]);
+        assert!(sum("rtx_requests_total", &[]) <= asked, "{kind}: more outcomes than requests");
+    }
+    let asked =
+        ["plis", "firs"].map(|what| snapshot.sum(&format!("sfu_{what}_total"), &[("direction", "in")]));
+    assert_eq!(snapshot.sum("sfu_keyframe_requests_total", &[]), asked.iter().sum::<f64>());
 }
 
 #[tokio::test]
@@ -36,6 +56,20 @@ async fn three_hundred_rooms_leave_no_trace_in_the_labels() {
             let (peer, _) = room.join(config, &offer).await.unwrap();
             ids.push(peer.id().to_string());
             peers.push(peer);
+        }
+        if turn == 0 {
+            // Labels do not say who; the API does.
+            let top = sfu.top_rooms(3, By::Participants).await;
+            assert_eq!(top.len(), 3);
+            assert_eq!((top[0].name.as_str(), top[0].participants), ("needle-room-0-0", 1));
+            let stats = peers[4].stats().await.expect("it is there");
+            assert_eq!((stats.peer, stats.name.as_str()), (peers[4].id(), "needle-peer-4"));
+            let room = peers[4].room();
+            assert_eq!(room.stats().await.map(|room| room.participants), Some(1));
+            let gone = peers.remove(4);
+            gone.leave();
+            assert_eq!(gone.stats().await, None);
+            assert_eq!(room.stats().await, None);
         }
         if turn % 10 == 0 {
             sleep(Duration::from_millis(1_200)).await;

@@ -1,0 +1,133 @@
+//! Which room it is that a metric tells of, for whoever holds the admin token.
+
+use std::sync::Arc;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sluicegate::{By, RoomStats, Sfu};
+
+use crate::refusal::Refusal;
+
+/// Without a token of the operator's there is no such route.
+pub fn router(sfu: Sfu, token: Option<String>) -> Router {
+    match token {
+        Some(token) => {
+            let admin = Arc::new(Admin { sfu, token });
+            Router::new().route("/debug/rooms", get(rooms)).with_state(admin)
+        }
+        None => Router::new(),
+    }
+}
+
+struct Admin {
+    sfu: Sfu,
+    token: String,
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    #[serde(default)]
+    by: Weight,
+    #[serde(default = "twenty")]
+    n: usize,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+enum Weight {
+    #[default]
+    Cost,
+    Bitrate,
+    Participants,
+    Nacks,
+}
+
+/// The heaviest rooms, by `cost`, `bitrate`, `participants` or `nacks`.
+async fn rooms(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Value>, Refusal> {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    verify_slices_are_equal(given.trim().as_bytes(), admin.token.as_bytes()).map_err(|_| {
+        let words = "pass the demo's --admin-token as `Authorization: Bearer TOKEN`";
+        Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", words)
+    })?;
+    let by = match wanted.by {
+        Weight::Cost => By::Cost,
+        Weight::Bitrate => By::Bitrate,
+        Weight::Participants => By::Participants,
+        Weight::Nacks => By::Nacks,
+    };
+    let rooms = admin.sfu.top_rooms(wanted.n.min(MOST), by).await;
+    Ok(Json(rooms.iter().map(told).collect()))
+}
+
+fn told(room: &RoomStats) -> Value {
+    json!({
+        "name": room.name,
+        "participants": room.participants,
+        "tracks": room.tracks,
+        "bitrateIn": room.bitrate_in.as_bps(),
+        "bitrateOut": room.bitrate_out.as_bps(),
+        "packetsPerSecond": room.packets_per_second,
+        "nackedPacketsPerSecond": room.nacked_packets_per_second,
+    })
+}
+
+fn twenty() -> usize {
+    20
+}
+
+/// Rooms in one answer.
+const MOST: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use sluicegate::Config;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn ask(router: Router, uri: &str, token: &str) -> (StatusCode, String) {
+        let request = Request::builder().uri(uri).header(header::AUTHORIZATION, token);
+        let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn only_the_operator_hears_who_is_there() {
+        let sfu = Sfu::start(Config::new("127.0.0.1:0".parse().unwrap())).await.unwrap();
+        let router = |token: Option<&str>| router(sfu.clone(), token.map(str::to_owned));
+        for (token, given, status) in [
+            (None, "Bearer secret", 404),
+            (Some("secret"), "", 401),
+            (Some("secret"), "Bearer guess", 401),
+            (Some("secret"), "Bearer ", 401),
+            (Some("secret"), "Bearer secret", 200),
+        ] {
+            let (got, text) = ask(router(token), "/debug/rooms?by=nacks&n=3", given).await;
+            assert_eq!(got.as_u16(), status, "{given}: {text}");
+            assert!(status != 200 || text == "[]", "{text}");
+        }
+        let (status, _) = ask(router(Some("secret")), "/debug/rooms?by=luck", "Bearer secret").await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn a_room_is_told_by_its_name() {
+        let told = told(&RoomStats::default());
+        assert_eq!(told["name"], "");
+        assert_eq!(told.as_object().map(|fields| fields.len()), Some(7));
+    }
+}
