@@ -27,7 +27,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 use sluicegate_benches::clock;
 
 use crate::world::dice::Dice;
@@ -180,11 +181,10 @@ impl Shared {
 fn wait(sockets: &[Arc<UdpSocket>], limit: Option<Duration>) {
     let mut polled: Vec<PollFd<'_>> =
         sockets.iter().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
-    let limit = limit.unwrap_or(NAP).min(NAP);
-    // Rounded up: rounded down, the last millisecond would be spent spinning.
-    let millis = limit.as_micros().div_ceil(1_000) as u16;
+    // To the microsecond: eight rounded milliseconds are what a handshake from afar has to spare.
+    let limit = TimeSpec::from_duration(limit.unwrap_or(NAP).min(NAP));
     // An interrupted wait is a short one.
-    let _ = poll(&mut polled, PollTimeout::from(millis));
+    let _ = ppoll(&mut polled, Some(limit), None);
 }
 
 /// An upper bound of how late a new socket is first listened to, and how late the relay stops.

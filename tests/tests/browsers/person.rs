@@ -141,8 +141,8 @@ fn tile(name: &str) -> String {
 
 const CAMERA: &str = include_str!("camera.js");
 
-/// The first picture: when it was handed to the compositor, as the callback for the frame tells afterwards. Statistics
-/// say the same, but are up to 50 ms old.
+/// The first picture: when it was decoded, as the callback for the frame tells afterwards, of the first that was shown.
+/// Statistics say the same, but are up to 50 ms old.
 const FIRST_PICTURE: &str = r"(async () => {
     let connectedAt = null, firstAt = null, watched = null;
     while (firstAt === null) {
@@ -150,7 +150,9 @@ const FIRST_PICTURE: &str = r"(async () => {
         const video = document.querySelector('.tile[data-peer]:not(.self) video');
         if (video && video !== watched) {
             watched = video;
-            video.requestVideoFrameCallback((_, frame) => { firstAt ??= frame.presentationTime; });
+            video.requestVideoFrameCallback((_, frame) => {
+                firstAt ??= frame.receiveTime + frame.processingDuration * 1000;
+            });
         }
         await new Promise(done => setTimeout(done, 4));
     }
