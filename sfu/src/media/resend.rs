@@ -14,6 +14,9 @@ const JUDGED: u32 = 256;
 /// A client about which little is known is taken for one that asks for no more than it needs.
 const TRUST: u32 = 32;
 
+/// Requests that come sooner after a repair have crossed with it, however near the client: it does not ask on the instant.
+const LEAST_SPACING: Duration = Duration::from_millis(10);
+
 /// Packets whose resends are remembered, per slot: a second at 1000 packets a second. Fewer will not do: of two that meet
 /// in one place each makes us forget the other, and clients that never give up a packet (`rtc` 0.21) then use up the
 /// budget with a few dozen.
@@ -83,7 +86,7 @@ impl Resends {
             return Verdict::OverBudget;
         }
         resent.times += copies;
-        resent.answered_until = now.wrapping_add(rtt.as_millis() as u32);
+        resent.answered_until = now.wrapping_add(rtt.max(LEAST_SPACING).as_millis() as u32);
         Verdict::Resend(copies)
     }
 
@@ -92,6 +95,12 @@ impl Resends {
     pub fn on_late(&mut self, now: Instant, seq: u64, rtt: Duration) {
         let now = self.millis(now);
         self.find(now, seq).answered_until = now.wrapping_add(rtt.as_millis() as u32);
+    }
+
+    /// Packet `seq` has lately been resent.
+    pub fn has_resent(&self, seq: u64) -> bool {
+        let resent = self.recent.get(seq as usize % REMEMBERED);
+        resent.is_some_and(|resent| resent.seq == seq as u32 && resent.times > 0)
     }
 
     /// The repair of packet `seq` is known to be lost: whatever asks for it next is not answered yet.
@@ -194,6 +203,7 @@ mod tests {
         resends.on_lost(at(510), 8);
         assert_eq!(answers(&mut resends, 510..511, 7), []);
         resends.on_lost(at(510), 7);
+        assert!(resends.has_resent(7) && !resends.has_resent(8));
         assert_eq!(resends.judge(at(510), 7, ms(50), [2, 2]), Verdict::Resend(2));
         let resent = (511..1_500).filter(|now| {
             resends.on_lost(at(*now), 7);

@@ -424,8 +424,12 @@ impl Session {
             let slot = slots.get_mut(usize::from(index));
             let Some(slot) = slot.filter(|slot| slot.live && slot.takes_repairs()) else { return };
             match lost {
-                // It has been asked for, or the request is lost, too.
-                Lost::First(First { seq, .. }) => heard.extend(slot.missing(index, seq).map(Heard::Lost)),
+                Lost::First(First { seq, .. }) => {
+                    let missing = slot.missing(index, seq);
+                    // Of one that was asked for, feedback tells what becomes of the repair.
+                    let unasked = missing.filter(|missing| !slot.has_repaired(missing.number));
+                    heard.extend(unasked.map(Heard::Lost));
+                }
                 Lost::Repair(missing) => {
                     slot.on_repair_lost(now, missing.number);
                     heard.push(Heard::Lost(missing));

@@ -312,6 +312,11 @@ impl Slot {
         }
     }
 
+    /// A packet went out again lately.
+    pub fn has_repaired(&self, number: u64) -> bool {
+        self.resends.has_resent(number)
+    }
+
     /// The latest repair of a packet is known to be lost.
     pub fn on_repair_lost(&mut self, now: Instant, number: u64) {
         self.resends.on_lost(now, number);
