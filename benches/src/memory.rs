@@ -151,15 +151,21 @@ pub fn with_fingerprint(offer: &str, fingerprint: &str) -> String {
 #[derive(Default)]
 pub struct Camera {
     sent: u64,
+    keyframe_wanted: bool,
 }
 
 impl Camera {
     /// The stream that the offer announces.
     pub const SSRC: u32 = 2_295_767_434;
 
-    /// One frame of `packets` RTP packets of `len` bytes. The first frame is a keyframe.
+    /// The next frame is a keyframe, as the first one is.
+    pub fn want_keyframe(&mut self) {
+        self.keyframe_wanted = true;
+    }
+
+    /// One frame of `packets` RTP packets of `len` bytes.
     pub fn frame(&mut self, packets: usize, len: usize) -> Vec<Vec<u8>> {
-        let keyframe = self.sent == 0;
+        let keyframe = std::mem::take(&mut self.keyframe_wanted) || self.sent == 0;
         let frame = self.sent / packets.max(1) as u64;
         (0..packets).map(|at| self.packet(frame, at, packets, len, keyframe)).collect()
     }

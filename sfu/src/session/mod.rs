@@ -803,6 +803,8 @@ impl Session {
             slot.agreed = false;
         }
         let full = self.slots.len() >= MAX_SLOTS;
+        let wanted = self.negotiation.slots().count().min(MAX_SLOTS);
+        self.slots.reserve_exact(wanted.saturating_sub(self.slots.len()));
         for negotiated in self.negotiation.slots() {
             let same = |slot: &&mut Slot| slot.mid == negotiated.mid && slot.ssrc == negotiated.ssrc;
             match self.slots.iter_mut().find(same) {

@@ -1,5 +1,6 @@
 //! A slot: one stable outgoing stream towards one subscriber, whose source can be rebound.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::LayerLimit;
@@ -66,7 +67,7 @@ pub struct Slot {
 /// The outgoing header, decided once per negotiation: which payload type, which extension goes by which id.
 #[derive(Clone, Default)]
 struct Plan {
-    codecs: Vec<CodecBinding>,
+    codecs: Arc<[CodecBinding]>,
     /// How the codec of the packets at hand goes out; looked up when it changes.
     carriage: Option<Carriage>,
     mid: Option<u8>,

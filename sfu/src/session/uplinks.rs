@@ -50,7 +50,7 @@ const FORWARDED: [Extension; 5] = [
 pub struct Uplink {
     pub mid: Mid,
     pub kind: MediaKind,
-    pub codecs: Vec<CodecBinding>,
+    pub codecs: Arc<[CodecBinding]>,
     pub extensions: ExtensionMap,
     /// The client takes REMB on it.
     pub remb: bool,

@@ -145,7 +145,7 @@ fn rtp(lines: &mut Attributes<'_>, section: &Section) {
     }
     lines.flag(direction(section.described_send, section.uplink.is_some()));
     let mut formats = Vec::new();
-    for codec in &section.codecs {
+    for codec in section.codecs.iter() {
         let pt = codec.pt.0;
         formats.push(pt.to_string());
         lines.value("rtpmap", format!("{pt} {}", codec.codec.encoding()));

@@ -5,13 +5,14 @@ use super::extension::{Extension, ExtensionMap, is_id};
 use super::remote::{RemoteExtension, RemoteMedia, SsrcBinding};
 use super::simulcast::{self, Layer};
 use crate::ids::{MediaKind, Mid, Rid, Ssrc};
+use std::sync::Arc;
 
 /// An m-line on which the peer sends to us now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Uplink {
     pub mid: Mid,
     pub kind: MediaKind,
-    pub codecs: Vec<CodecBinding>,
+    pub codecs: Arc<[CodecBinding]>,
     pub extensions: ExtensionMap,
     /// In the order announced, one per layer where the client has layers (Firefox); empty where it names none
     /// (Chromium with simulcast): tell streams by mid and rid then.
@@ -34,7 +35,7 @@ pub(crate) struct Downlink {
     pub mid: Mid,
     pub kind: MediaKind,
     /// Empty until a slot of ours has been agreed.
-    pub codecs: Vec<CodecBinding>,
+    pub codecs: Arc<[CodecBinding]>,
     pub extensions: ExtensionMap,
     /// Stays for the life of the m-line, whichever publisher it carries: continue its sequence numbers.
     pub ssrc: Ssrc,
@@ -89,7 +90,7 @@ pub(super) struct Section {
     pub rtcp_xr: bool,
     /// Write `extmap-allow-mixed` on this line.
     pub allow_mixed: bool,
-    pub codecs: Vec<CodecBinding>,
+    pub codecs: Arc<[CodecBinding]>,
     pub extensions: Vec<SectionExtension>,
     /// The simulcast layers we take, of an m-line with an uplink.
     pub layers: Vec<Layer>,
@@ -138,7 +139,7 @@ impl Section {
             rtcp_rsize: false,
             rtcp_xr: false,
             allow_mixed: false,
-            codecs: Vec::new(),
+            codecs: Arc::default(),
             extensions: Vec::new(),
             layers: Vec::new(),
             uplink: None,
@@ -152,7 +153,7 @@ impl Section {
     /// A slot of ours, to be offered.
     pub fn offered(
         slot: Slot,
-        codecs: Vec<CodecBinding>,
+        codecs: Arc<[CodecBinding]>,
         extensions: Vec<SectionExtension>,
         allow_mixed: bool,
     ) -> Self {
@@ -262,8 +263,9 @@ impl Section {
     /// Keeps of what we offered what the answer takes.
     pub fn narrow(&mut self, media: &RemoteMedia) {
         let offered = std::mem::take(&mut self.codecs);
-        self.codecs = CodecBinding::of(media);
-        self.codecs.retain(|codec| offered.iter().any(|offered| offered.codec == codec.codec));
+        let mut codecs = CodecBinding::of(media);
+        codecs.retain(|codec| offered.iter().any(|offered| offered.codec == codec.codec));
+        self.codecs = codecs.into();
         self.layers = simulcast::kept(&media.layers, &self.layers);
         self.extensions.retain_mut(|ours| {
             let same =

@@ -9,6 +9,7 @@ use super::remote::{RemoteDescription, RemoteMedia};
 use super::section::{Downlink, Origin, Rejection, Section, SectionExtension, Slot};
 use super::simulcast;
 use crate::ids::{MediaKind, Mid, Ssrc};
+use std::sync::Arc;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct State {
@@ -50,6 +51,8 @@ impl State {
     ) -> Result<(), OfferError> {
         self.check_offer(offer)?;
         self.learn(offer, offer.transport(None)?);
+        // Most have one or two, and there are many of us.
+        self.sections.reserve_exact(offer.media.len().saturating_sub(self.sections.len()));
         for (index, media) in offer.media.iter().enumerate() {
             let same = self.sections.get(index).filter(|section| section.mid == media.mid).cloned();
             let gone = if same.is_none() { self.sections.get(index) } else { None };
@@ -144,7 +147,7 @@ impl State {
         section.rtcp_rsize = media.rtcp_rsize;
         section.rtcp_xr = media.rtcp_xr;
         section.allow_mixed = media.allow_mixed;
-        section.codecs = codecs;
+        section.codecs = codecs.into();
         section.extensions = Section::extensions_of(media, kind, two_byte);
         section.ceiling_told = same.as_ref().is_some_and(|same| same.ceiling_told);
         let told = same.as_ref().is_some_and(|same| same.told_wish);
@@ -233,7 +236,7 @@ impl State {
             }
         }
         let codecs = self.payload_types.offer(kind);
-        Section::offered(slot, codecs, extensions, self.media_allow_mixed)
+        Section::offered(slot, codecs.into(), extensions, self.media_allow_mixed)
     }
 
     /// From the offered state to the agreed one.
@@ -361,7 +364,7 @@ impl Slot {
         let downlink = Downlink {
             mid,
             kind,
-            codecs: Vec::new(),
+            codecs: Arc::default(),
             extensions: ExtensionMap::new(false),
             ssrc,
             rtx: None,

@@ -72,7 +72,7 @@ fn every_variant_that_chromium_names_has_its_binding_in_its_order() {
 #[test]
 fn an_offer_of_ours_repeats_what_the_client_named() {
     let mut negotiation = joined("chromium-publish");
-    let named: Vec<CodecBinding> = negotiation.uplinks().flat_map(|uplink| uplink.codecs.clone()).collect();
+    let named: Vec<CodecBinding> = negotiation.uplinks().flat_map(|uplink| uplink.codecs.to_vec()).collect();
     negotiation.add_slot(MediaKind::Audio, "alice", "a");
     negotiation.add_slot(MediaKind::Video, "alice", "v");
     let ours = RemoteDescription::parse(&negotiation.create_offer().unwrap()).unwrap();
