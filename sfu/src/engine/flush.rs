@@ -150,7 +150,9 @@ impl Run {
 
     /// How long the packet should be, given those that wait behind it.
     fn stretch(&self, queued: &Queued, queue: &VecDeque<Queued>) -> Stretch {
-        let mut next = queue.iter().map(|next| next.size).take_while(|size| *size > 0);
+        // What is left out does not go at all.
+        let next = queue.iter().filter(|next| next.purpose != Purpose::Skip);
+        let mut next = next.map(|next| next.size).take_while(|size| *size > 0);
         match self.is_empty() {
             true => Stretch::first(queued.size, next.take(MAX_SEGMENTS - 1)),
             false => Stretch::next(self.segment, queued.size, next.next()),
@@ -185,6 +187,13 @@ impl Engine {
         if self.slab.bytes.is_empty() {
             self.slab.bytes.resize(SLAB, 0);
         }
+        // First of all: who waits must not be due again and again while the socket is full.
+        while let Some(key) = self.hold.pop_due(now) {
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.held = false;
+                mark_dirty(&mut self.dirty, session, key);
+            }
+        }
         while let Some(stalled) = self.slab.stalled.front() {
             let segment = stalled.run.segment();
             match outlet.send(Transmit { path: stalled.path, contents: &stalled.bytes, segment }) {
@@ -197,12 +206,6 @@ impl Engine {
             // A goodbye that does not fit is not kept: the peer's consent runs out.
             let result = outlet.send(Transmit { path, contents: &datagram, segment: None });
             settle_control(&mut self.counters, &datagram, 0, result);
-        }
-        while let Some(key) = self.hold.pop_due(now) {
-            if let Some(session) = self.sessions.get_mut(key) {
-                session.held = false;
-                mark_dirty(&mut self.dirty, session, key);
-            }
         }
         while let Some(&key) = self.dirty.front() {
             self.serving = Serving::Peer(key);
@@ -300,6 +303,9 @@ impl Engine {
             let flowing = slab.run.takes(len, slab.most) || slab.send_run(now, path, outlet, counters);
             slab.run.push(at, len);
             slab.run.tally.add(kind, &queued, len - overhead, arrived);
+            if queued.purpose == Purpose::First {
+                session.forwarded_after[kind as usize] = Some(now.saturating_duration_since(arrived));
+            }
             if !flowing {
                 // The run before it blocked; this packet is sealed and waits behind it.
                 slab.stall_run(path);
@@ -308,9 +314,6 @@ impl Engine {
             if slab.run.is_closed(len) && !slab.send_run(now, path, outlet, counters) {
                 return false;
             }
-        }
-        for (after, oldest) in session.forwarded_after.iter_mut().zip(slab.run.tally.oldest) {
-            *after = oldest.map(|at| now.saturating_duration_since(at)).or(*after);
         }
         slab.send_run(now, path, outlet, counters)
     }

@@ -210,6 +210,8 @@ impl Engine {
             }
         }
         wanted |= self.repair(now, key, &missing, true);
+        // Feedback tells in the order in which they went out.
+        lost.sort_by_key(|packet| packet.slot);
         wanted |= self.repair(now, key, &lost, false);
         if wanted {
             let room = self.sessions[key].room;

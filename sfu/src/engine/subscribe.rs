@@ -310,7 +310,7 @@ impl Engine {
             };
             let passes = subscription.selection.passes();
             let passes = (passes.spatial, passes.temporal);
-            session.queue.push_back(Queued { passes, ..Queued::new(slot, feed, seq, purpose) });
+            session.push(now, Queued { passes, ..Queued::new(slot, feed, seq, purpose) });
             if purpose == Purpose::First {
                 counters.queued(MediaKind::Video);
             }

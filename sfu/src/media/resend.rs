@@ -103,6 +103,14 @@ impl Resends {
         resent.is_some_and(|resent| resent.seq == seq as u32 && resent.times > 0)
     }
 
+    /// A copy of packet `seq` did not leave after all.
+    pub fn on_refused(&mut self, now: Instant, seq: u64) {
+        let now = self.millis(now);
+        let resent = self.find(now, seq);
+        resent.times = resent.times.saturating_sub(1);
+        resent.answered_until = now;
+    }
+
     /// The repair of packet `seq` is known to be lost: whatever asks for it next is not answered yet.
     pub fn on_lost(&mut self, now: Instant, seq: u64) {
         let now = self.millis(now);
@@ -210,6 +218,14 @@ mod tests {
             resends.judge(at(*now), 7, ms(50), [2, 2]) != Verdict::Duplicate
         });
         assert_eq!(resent.count(), 0, "three, as a rule");
+    }
+
+    #[test]
+    fn what_the_budget_refused_can_be_asked_for_at_once() {
+        let mut resends = distrustful();
+        assert_eq!(answers(&mut resends, 500..501, 7), [(500, 1)]);
+        resends.on_refused(at(501), 7);
+        assert_eq!(answers(&mut resends, 501..1_500, 7), [(501, 1), (551, 2)]);
     }
 
     #[test]

@@ -488,7 +488,7 @@ impl Session {
 
     /// Queues a packet that the subscriber misses, if it may be sent again now; if not, the outcome. `asked`: by NACK.
     pub fn repair(&mut self, now: Instant, missing: &Missing, asked: bool) -> Option<RepairOutcome> {
-        let (rtt, copies) = (self.reception.rtt(), self.reception.copies(now, asked));
+        let (rtt, copies) = (self.reception.rtt(), self.reception.copies(now));
         let slot = &mut self.slots[usize::from(missing.slot)];
         if self.queue.len() >= MAX_REPAIRS_QUEUED {
             return Some(RepairOutcome::OverBudget);
@@ -501,8 +501,8 @@ impl Session {
         let queued = Queued::new(missing.slot, missing.feed, missing.seq, Purpose::Repair);
         let queued = Queued { passes: slot.passes, ..queued };
         // The request is answered by one of them.
-        self.queue.push_back(Queued { asked, ..queued });
-        self.queue.extend(std::iter::repeat_n(queued, usize::from(copies) - 1));
+        self.push(now, Queued { asked, ..queued });
+        (1..copies).for_each(|_| self.push(now, queued));
         None
     }
 
@@ -636,12 +636,17 @@ impl Session {
     pub fn enqueue(&mut self, now: Instant, queued: Queued, limit: usize) -> bool {
         let fits = self.queue.len() < limit;
         if fits {
-            if self.queue.is_empty() {
-                self.queued_at = now;
-            }
-            self.queue.push_back(queued);
+            self.push(now, queued);
         }
         fits
+    }
+
+    /// Likewise, whatever waits already.
+    pub fn push(&mut self, now: Instant, queued: Queued) {
+        if self.queue.is_empty() {
+            self.queued_at = now;
+        }
+        self.queue.push_back(queued);
     }
 
     /// Bytes that sealing adds to a packet.
@@ -680,6 +685,7 @@ impl Session {
             Purpose::Skip => return Err(DropReason::Expired),
             Purpose::Repair => {
                 if !self.reception.affords_repair(now, piece.stored.payload.len()) {
+                    slot.on_repair_refused(now, piece);
                     return Err(DropReason::QueueFull);
                 }
                 let written = slot.write_repair(piece, number, out).ok_or(DropReason::Expired)?;

@@ -10,7 +10,7 @@ use rtcp::transport_feedbacks::transport_layer_cc::{PacketStatusChunk, SymbolTyp
 
 use super::repairs::{Missing, UnderWay};
 use super::rtt::RoundTrip;
-use super::sent::{First, SentPackets};
+use super::sent::{Fate, First, SentPackets};
 use crate::congestion::throttle::Throttle;
 use crate::media::budget::{RateMeter, TokenBucket};
 use crate::units::Bitrate;
@@ -116,16 +116,15 @@ impl Reception {
         self.repairs.take(now, bytes)
     }
 
-    /// In how many copies a repair should leave the first time and afterwards. `asked`: else a request or a repair has been
-    /// lost as well. A picture does not wait for many round trips.
-    pub fn copies(&mut self, now: Instant, asked: bool) -> [u8; 2] {
-        match asked {
+    /// In how many copies a repair should leave the first time, and when it has been lost: a picture does not wait for
+    /// many round trips.
+    pub fn copies(&mut self, now: Instant) -> [u8; 2] {
+        match self.repairs.is_half_full(now) {
             // Who asks for ever must not use up what the next loss needs.
-            _ if !self.repairs.is_half_full(now) => [1, 0],
+            false => [1, 0],
             // Where there is no room, more copies are not the cure.
-            _ if self.throttle.is_lossy() => [1, 1],
+            true if self.throttle.is_lossy() => [1, 1],
             true => [1, 2],
-            false => [2, 2],
         }
     }
 
@@ -163,10 +162,14 @@ impl Reception {
     pub fn on_feedback(&mut self, now: Instant, feedback: &TransportLayerCc, mut lose: impl FnMut(Lost)) {
         let Reception { throttle, sent, under_way, .. } = self;
         let (base, count) = (feedback.base_sequence_number, feedback.packet_status_count);
-        let told = sent.on_feedback(now, base, count, statuses(feedback), |missed| {
-            let lost = match missed.first {
-                Some(first) => Some(Lost::First(first)),
-                None => under_way.lose(missed.transport).map(Lost::Repair),
+        let told = sent.on_feedback(now, base, count, statuses(feedback), |fate| {
+            let lost = match fate {
+                Fate::FirstLost(first) => Some(Lost::First(first)),
+                Fate::OtherLost(transport) => under_way.lose(transport).map(Lost::Repair),
+                Fate::OtherCame(transport) => {
+                    under_way.arrive(transport);
+                    None
+                }
             };
             // Where much is lost, more repairs are not the cure.
             lost.filter(|_| !throttle.is_lossy()).into_iter().for_each(&mut lose);

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use crate::ids::Feed;
 
-/// Repairs whose fate is still open: more are not under way between two feedback messages.
-const REMEMBERED: usize = 64;
+/// Repairs whose fate is still open: more than a queue takes are not under way between two feedback messages.
+const REMEMBERED: usize = 256;
 
 /// A packet that a subscriber misses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +36,14 @@ impl UnderWay {
         self.repairs.push_back((transport, missing));
     }
 
+    /// The packet with this number has come: if it was a repair, other copies of it may get lost.
+    pub fn arrive(&mut self, transport: u64) {
+        if let Ok(at) = self.repairs.binary_search_by_key(&transport, |(number, _)| *number) {
+            let (_, come) = self.repairs[at];
+            self.repairs.retain(|(_, missing)| *missing != come);
+        }
+    }
+
     /// The packet with this number is lost: what it was to repair, if it was a repair, and the latest of its packet.
     pub fn lose(&mut self, transport: u64) -> Option<Missing> {
         let at = self.repairs.binary_search_by_key(&transport, |(number, _)| *number).ok()?;
@@ -51,12 +59,15 @@ fn a_lost_repair_is_told_once() {
     let feed = Feed { track: keys.insert(()), layer: 0, run: 0 };
     let missing = |seq| Missing { slot: 0, number: seq, feed, seq };
     let mut under_way = UnderWay::default();
-    (0..100).for_each(|n| under_way.add(n * 3, missing(n)));
-    assert_eq!(under_way.lose(297), Some(missing(99)));
-    assert_eq!(under_way.lose(297), None);
-    assert_eq!(under_way.lose(296), None, "no repair");
+    (0..300).for_each(|n| under_way.add(n * 3, missing(n)));
+    assert_eq!(under_way.lose(897), Some(missing(299)));
+    assert_eq!(under_way.lose(897), None);
+    assert_eq!(under_way.lose(896), None, "no repair");
     assert_eq!(under_way.lose(0), None, "forgotten");
-    under_way.add(300, missing(98));
-    assert_eq!(under_way.lose(294), None, "another repair of it is under way");
-    assert_eq!(under_way.lose(300), Some(missing(98)));
+    under_way.add(900, missing(298));
+    assert_eq!(under_way.lose(894), None, "another repair of it is under way");
+    assert_eq!(under_way.lose(900), Some(missing(298)));
+    under_way.add(903, missing(297));
+    under_way.arrive(891);
+    assert_eq!(under_way.lose(903), None, "one copy has come");
 }

@@ -1,13 +1,12 @@
 //! What we sent and when, by transport-wide number: what feedback is matched against.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::time::{Duration, Instant};
 
 /// Packets remembered at most: a second at 1000 packets a second. At 12 bytes each, 12 KiB.
 const REMEMBERED: usize = 1024;
 /// … and so long: feedback comes every 50 to 250 ms, a round trip late.
-const REMEMBERED_FOR: Duration = Duration::from_secs(1);
+const REMEMBERED_FOR: Duration = Duration::from_millis(1_500);
 
 /// One peer's outgoing transport-wide numbering (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 ///
@@ -43,13 +42,15 @@ pub struct First {
     pub seq: u16,
 }
 
-/// A packet that did not arrive.
+/// What feedback tells of a packet. Others are repairs, and what it has told of before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Missed {
-    /// Its transport-wide number, unwrapped.
-    pub transport: u64,
-    /// `None` for repairs.
-    pub first: Option<First>,
+pub enum Fate {
+    /// One that went out for the first time did not arrive.
+    FirstLost(First),
+    /// Another with this transport-wide number, unwrapped, did not.
+    OtherLost(u64),
+    /// … and this did.
+    OtherCame(u64),
 }
 
 /// What a feedback message tells.
@@ -88,20 +89,20 @@ impl SentPackets {
         self.next - 1
     }
 
-    /// Packets a feedback message can possibly be about.
+    /// Packets a feedback message can honestly be about, remembered or not: the first one after a stall covers it all.
     pub fn outstanding(&self) -> usize {
-        self.recent.len()
+        usize::try_from(self.next).unwrap_or(usize::MAX).min(REMEMBERED)
     }
 
-    /// A feedback message covers `count` packets from `base` on, of which `arrived` says which came; `missed` hears
-    /// once of each that did not. `None` if none of them is remembered.
+    /// A feedback message covers `count` packets from `base` on, of which `arrived` says which came; `hear` hears what
+    /// became of them. `None` if none of them is remembered.
     pub fn on_feedback(
         &mut self,
         now: Instant,
         base: u16,
         count: u16,
         arrived: impl Iterator<Item = bool>,
-        mut missed: impl FnMut(Missed),
+        mut hear: impl FnMut(Fate),
     ) -> Option<Acknowledged> {
         let since_epoch = now.saturating_duration_since(self.epoch?).as_micros() as u32;
         let mut newest = None;
@@ -112,16 +113,21 @@ impl SentPackets {
             let Some(sent) = at.and_then(|at| self.recent.get_mut(at)) else { continue };
             newest = Some(sent.micros);
             packets += 1;
-            if came {
-                bytes += u64::from(sent.bytes);
-            } else {
-                lost += 1;
-                // Once is enough, however often it is told.
-                let First { slot, seq } = NONE;
-                let first =
-                    First { slot: mem::replace(&mut sent.slot, slot), seq: mem::replace(&mut sent.seq, seq) };
-                let transport = self.next - behind as u64;
-                missed(Missed { transport, first: Some(first).filter(|first| *first != NONE) });
+            let transport = self.next - behind as u64;
+            let first = First { slot: sent.slot, seq: sent.seq };
+            match came {
+                true => bytes += u64::from(sent.bytes),
+                false => lost += 1,
+            }
+            match (first == NONE, came) {
+                (true, true) => hear(Fate::OtherCame(transport)),
+                (true, false) => hear(Fate::OtherLost(transport)),
+                (false, true) => {}
+                (false, false) => {
+                    // Once is enough, however often it is told.
+                    First { slot: sent.slot, seq: sent.seq } = NONE;
+                    hear(Fate::FirstLost(first));
+                }
             }
         }
         self.unmatched += u64::from(count).saturating_sub(packets);
@@ -143,12 +149,13 @@ mod tests {
             let first = (n % 2 == 0).then_some(First { slot: 3, seq: n as u16 });
             assert_eq!(sent.record(at(n), 1_200, first), n);
         }
-        let mut missed = Vec::new();
-        let told = sent.on_feedback(at(70_039), 69_990u32 as u16, 10, (0..10).map(|n| n > 1), |packet| {
-            missed.push(packet)
+        let mut told_of = Vec::new();
+        let told = sent.on_feedback(at(70_039), 69_990u32 as u16, 10, (0..10).map(|n| n > 1), |fate| {
+            told_of.push(fate);
         });
-        let first = Some(First { slot: 3, seq: 69_990u32 as u16 });
-        assert_eq!(missed, [Missed { transport: 69_990, first }, Missed { transport: 69_991, first: None },]);
+        let first = First { slot: 3, seq: 69_990u32 as u16 };
+        assert_eq!(told_of[..2], [Fate::FirstLost(first), Fate::OtherLost(69_991)]);
+        assert_eq!(told_of[2..], [69_993, 69_995, 69_997, 69_999].map(Fate::OtherCame));
         assert_eq!(
             told,
             Some(Acknowledged { age: Duration::from_millis(40), packets: 10, lost: 2, arrived: 9_600 })
@@ -161,7 +168,7 @@ mod tests {
             None,
             "long forgotten"
         );
-        assert_eq!(sent.outstanding(), 1_001, "a second at one a millisecond");
+        assert_eq!((sent.recent.len(), sent.outstanding()), (REMEMBERED, REMEMBERED));
     }
 
     #[test]
@@ -169,10 +176,11 @@ mod tests {
         let mut sent = SentPackets::default();
         let send = |sent: &mut SentPackets, from: u64, packets: u64, spacing: u64| {
             (0..packets).for_each(|n| _ = sent.record(at(from + n * spacing), 100, None));
-            sent.outstanding()
+            sent.recent.len()
         };
         assert_eq!(send(&mut sent, 0, 5_000, 0), REMEMBERED);
-        assert_eq!(send(&mut sent, 5_000, 2_000, 20), 51, "a second at fifty a second");
-        assert_eq!(send(&mut sent, 100_000, 1, 0), 50, "two go for one after a silence");
+        assert_eq!(send(&mut sent, 5_000, 2_000, 20), 76, "a second and a half at fifty a second");
+        assert_eq!(send(&mut sent, 100_000, 1, 0), 75, "two go for one after a silence");
+        assert_eq!(sent.outstanding(), REMEMBERED, "which does not make feedback about them a lie");
     }
 }

@@ -318,6 +318,13 @@ impl Slot {
         self.resends.has_resent(number)
     }
 
+    /// A repair that was to leave is not within the budget: it can be asked for again at once.
+    pub fn on_repair_refused(&mut self, now: Instant, piece: &Piece<'_>) {
+        if let Some(rewritten) = self.rewriter.again(piece.feed, &source_packet(&piece.stored)) {
+            self.resends.on_refused(now, rewritten.seq);
+        }
+    }
+
     /// The latest repair of a packet is known to be lost.
     pub fn on_repair_lost(&mut self, now: Instant, number: u64) {
         self.resends.on_lost(now, number);
