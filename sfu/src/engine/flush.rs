@@ -10,9 +10,10 @@ use crate::counters::{Counters, DropKind, RepairOutcome, Stage, Transmission};
 use crate::drop::DropReason;
 use crate::ids::{MediaKind, PeerKey};
 use crate::path::Path;
+use crate::session::Session;
+use crate::session::outgoing::{Purpose, Queued};
 use crate::session::slot::Piece;
 use crate::session::stretch::Stretch;
-use crate::session::{Purpose, Queued, Session};
 use crate::wire::demux::{Protocol, protocol_of};
 
 /// One send: datagrams of `segment` bytes back to back, the last of which may be shorter.

@@ -10,9 +10,10 @@ use crate::ids::{MediaKind, Mid, PeerKey, RoomKey, TrackKey};
 use crate::media::codec::Codec;
 use crate::router::Publication;
 use crate::router::selection::Verdict;
+use crate::session::Session;
 use crate::session::negotiate::Origin;
+use crate::session::outgoing::{Purpose, Queued};
 use crate::session::slot::Source;
-use crate::session::{Purpose, Queued, Session};
 
 /// A track one peer may want.
 #[derive(Clone, Copy)]
