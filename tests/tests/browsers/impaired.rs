@@ -283,7 +283,7 @@ fn firefox_is_back_soon_after_a_longer_outage() {
 }
 
 #[test]
-#[ignore = "a median of 244 to 251 ms (bar 250) on an idle machine, 200 being four round trips: .ci/full runs it"]
+#[ignore = "medians of 245 to 255 ms (bar 250) on an idle machine, 200 being four round trips: two runs in five fail"]
 fn a_late_joiner_from_afar_sees_a_picture_at_once() {
     let test = "impaired::a_late_joiner_from_afar_sees_a_picture_at_once";
     Network::story(test, &[Make::Chromium], 1, &[], late_joiners);
@@ -308,8 +308,9 @@ async fn late_joiners(network: &Network) -> Outcome {
     }
     waits.sort_by(f64::total_cmp);
     println!("in order: {waits:.0?} ms");
-    // Of ten, the fifth and the last.
-    assert!(waits[4] <= 250.0, "half of them wait for {:.0} ms or more", waits[4]);
+    // Of ten, between the fifth and the sixth, and the last.
+    let half = (waits[4] + waits[5]) / 2.0;
+    assert!(half <= 250.0, "half of them wait for {half:.0} ms or more");
     assert!(waits[9] <= 500.0, "one of ten waits for {:.0} ms", waits[9]);
     Ok(())
 }
