@@ -8,7 +8,7 @@ use super::{Engine, PUBLISHER_RTT, Room, Serving, flush};
 use crate::counters::{DropKind, DtlsOutcome, IceOutcome, JoinOutcome, RequestOutcome, SrtpProfile, Stage};
 use crate::drop::DropReason;
 use crate::event::{CapCause, LeaveReason, PeerEvent};
-use crate::ids::{MediaKind, PeerKey, Ssrc, TrackKey};
+use crate::ids::{MediaKind, PeerKey, RoomKey, Ssrc, TrackKey};
 use crate::media::keyframe::Want;
 use crate::path::Path;
 use crate::router::Publication;
@@ -366,6 +366,8 @@ impl Engine {
         let may_wait = hold.is_on() && kind == MediaKind::Video && !meta.marker;
         let mut switched = false;
         let mut waiting = false;
+        let newest = layer.history.newest().unwrap_or(meta.seq);
+        let mut behind = Vec::new();
         counters.fanout(kind, track.subscriptions().len());
         for subscription in track.subscriptions_mut() {
             let verdict = subscription.selection.judge(index, &picture);
@@ -378,7 +380,12 @@ impl Engine {
                 Verdict::Forward | Verdict::Start => (Purpose::First, None),
             };
             let Some(subscriber) = sessions.get_mut(subscription.peer) else { continue };
-            switched |= verdict == Verdict::Start;
+            if verdict == Verdict::Start {
+                switched = true;
+                if meta.seq < newest {
+                    behind.push((subscription.peer, subscription.slot));
+                }
+            }
             let passes = subscription.selection.passes();
             let queued = Queued {
                 passes: (passes.spatial, passes.temporal),
@@ -405,6 +412,12 @@ impl Engine {
             track.tell_switches(index, |axis, step, cause| counters.layer_switch(axis, step, cause));
             self.tell_layers(room, received.track);
         }
+        for (peer, slot) in behind {
+            // The packet is a repair: what followed it has come before, when it was nobody's.
+            if !self.replay(now, peer, slot, (received.track, index), meta.seq + 1..=newest) {
+                waiting |= self.hold_back(room, received, peer, slot);
+            }
+        }
         if waiting {
             if let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) {
                 track.layers[usize::from(index)].keyframes.want();
@@ -412,6 +425,13 @@ impl Engine {
             self.poll_keyframes(now, room);
         }
         self.review(now, room, received.track);
+    }
+
+    /// Too much has followed the start of a picture: the subscriber waits for another. Returns whether it is there.
+    fn hold_back(&mut self, room: RoomKey, received: &Received, peer: PeerKey, slot: u16) -> bool {
+        let track = self.rooms[room].router.tracks.get_mut(received.track);
+        let subscription = track.and_then(|track| track.subscription_mut(peer, slot));
+        subscription.map(|subscription| subscription.selection.wait(received.kind)).is_some()
     }
 
     /// The publisher replaced a stream: its numbers start anew, and so do its subscribers' segments.

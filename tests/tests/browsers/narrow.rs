@@ -62,12 +62,17 @@ async fn lossy_layers(network: &Network) -> Outcome {
     assert!(sent_each <= 1.2, "{sent_each:.3} packets sent again for each that was lost");
     // What bob sees is the largest layer; what lacks of it would have been left out towards him.
     let seen = bob.video_in().await?;
-    let holes =
-        network.relay.tap(network.client_of(&bob).await?, Direction::Down).stream(seen.ssrc).left_out();
+    let towards_bob = network.relay.tap(network.client_of(&bob).await?, Direction::Down).stream(seen.ssrc);
+    let holes = towards_bob.left_out();
     println!(
-        "{holes} holes towards bob; {} frames decoded, {} freezes",
-        seen.frames_decoded, seen.freeze_count
+        "{holes} holes towards bob, so far behind the last packet, and so long: {:?}; {} frames decoded, {} freezes, \
+         {} PLIs",
+        towards_bob.left_out_runs(),
+        seen.frames_decoded,
+        seen.freeze_count,
+        seen.pli_count
     );
+    println!("{}", network.feedback().await?);
     assert!(holes as f64 <= 0.01 * lost as f64, "{holes} packets never came");
     Ok(())
 }

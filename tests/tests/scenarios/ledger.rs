@@ -9,8 +9,8 @@ use rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_p
 use sluicegate::sans_io::{Direction, DropKind, RepairOutcome, RequestOutcome, Transmission};
 use sluicegate::{Bitrate, DropReason, FilterReason, MediaKind};
 use sluicegate_tests::world::{
-    AUDIO, ENGINE, Loss, Percent, Rtcp, Seat, THREE_LAYERS, VIDEO, Verdict, Wire, World, ms, publishes, secs,
-    watches,
+    AUDIO, ENGINE, Loss, Percent, Rtcp, Seat, THREE_LAYERS, VIDEO, Verdict, Wire, World, is_rtp, ms,
+    publishes, secs, watches,
 };
 
 const KINDS: [MediaKind; 2] = [MediaKind::Audio, MediaKind::Video];
@@ -148,10 +148,6 @@ fn a_keyframe_that_is_asked_for_ends_as_one_thing() {
 #[derive(Default)]
 struct LostOnTheWay {
     packets: [u64; 2],
-}
-
-fn is_rtp(bytes: &[u8]) -> bool {
-    bytes.len() > 12 && bytes[0] >> 6 == 2 && !(192..=223).contains(&bytes[1])
 }
 
 #[test]
