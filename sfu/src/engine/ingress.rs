@@ -6,10 +6,11 @@ use bytes::BytesMut;
 
 use super::{Engine, PUBLISHER_RTT, Room, Serving, flush};
 use crate::counters::{DropKind, DtlsOutcome, IceOutcome, JoinOutcome, RequestOutcome, SrtpProfile, Stage};
-use crate::drop::DropReason;
-use crate::event::{CapCause, LeaveReason, PeerEvent};
+use crate::drop::{DropReason, FilterReason};
+use crate::event::{LeaveReason, PeerEvent};
 use crate::ids::{MediaKind, PeerKey, RoomKey, Ssrc, TrackKey};
 use crate::media::keyframe::Want;
+use crate::media::police;
 use crate::path::Path;
 use crate::router::Publication;
 use crate::router::selection::Verdict;
@@ -86,6 +87,7 @@ impl Engine {
                 let since_join = now.saturating_duration_since(session.joined_at);
                 session.checked_at.get_or_insert(now);
                 if checked.renewed {
+                    session.restarted = true;
                     self.book.retain_ufrags(key, |ufrag| session.ice.answers_to(ufrag));
                 }
                 if let Some(evicted) = checked.evicted {
@@ -105,6 +107,7 @@ impl Engine {
                 self.note_path(key);
                 if moved {
                     self.ask_anew(now, key);
+                    self.show_anew(now, key);
                 }
                 self.mark_dirty(key);
             }
@@ -282,13 +285,10 @@ impl Engine {
         let received = session.handle_rtp(now, arrived, &header, datagram, &mut self.counters);
         let due = session.uplinks.poll_timeout();
         let sooner = due.is_some_and(|due| session.scheduled.is_none_or(|scheduled| due < scheduled));
-        if let Some(policing) = session.uplinks.policer.poll_change() {
-            let cause = if policing { CapCause::Policing } else { CapCause::Complying };
-            let cap = session.cap.get();
-            if policing {
-                self.counters.cap_violation();
-            }
-            self.emit(key, PeerEvent::CapChanged { cap, cause });
+        let policed = session.uplinks.is_policed();
+        if policed || session.policed != police::Stage::Peace {
+            self.note_policing(now, key);
+            self.resume_policed(now, key);
         }
         if sooner {
             self.reschedule(key);
@@ -367,7 +367,7 @@ impl Engine {
         let mut switched = false;
         let mut waiting = false;
         let newest = layer.history.newest().unwrap_or(meta.seq);
-        let mut behind = Vec::new();
+        let (mut behind, mut capped) = (Vec::new(), Vec::new());
         counters.fanout(kind, track.subscriptions().len());
         for subscription in track.subscriptions_mut() {
             let verdict = subscription.selection.judge(index, &picture);
@@ -380,6 +380,16 @@ impl Engine {
                 Verdict::Forward | Verdict::Start => (Purpose::First, None),
             };
             let Some(subscriber) = sessions.get_mut(subscription.peer) else { continue };
+            let (mut purpose, mut reason) = (purpose, reason);
+            if purpose == Purpose::First && subscriber.is_over_cap(now, subscription.slot, kind, meta, size) {
+                capped.push(subscription.peer);
+                (purpose, reason) = (Purpose::Skip, Some(FilterReason::Capped));
+                if verdict == Verdict::Start {
+                    subscription.selection.wait(kind);
+                    counters.filtered(kind, FilterReason::Capped);
+                    continue;
+                }
+            }
             if verdict == Verdict::Start {
                 switched = true;
                 if meta.seq < newest {
@@ -417,6 +427,9 @@ impl Engine {
             if !self.replay(now, peer, slot, (received.track, index), meta.seq + 1..=newest) {
                 waiting |= self.hold_back(room, received, peer, slot);
             }
+        }
+        for peer in capped {
+            self.resume_capped(now, peer);
         }
         if waiting {
             if let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) {

@@ -126,7 +126,15 @@ impl Network {
 
     /// What became of requests and layers, as the SFU counts it.
     pub async fn feedback(&self) -> std::io::Result<String> {
-        let wanted = ["sfu_nack", "sfu_layer", "sfu_keyframe", "sfu_pli", "sfu_packets_dropped"];
+        let wanted = [
+            "sfu_rtx",
+            "sfu_dropped",
+            "sfu_nack",
+            "sfu_layer",
+            "sfu_keyframe",
+            "sfu_pli",
+            "sfu_packets_dropped",
+        ];
         let text = self.demo.metrics().await?;
         let lines = text.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name)));
         Ok(lines

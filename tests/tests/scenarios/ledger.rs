@@ -241,7 +241,7 @@ fn the_books_balance_at_every_moment_of_a_bad_evening() {
                 3 => {
                     let peer = world.peer(stay[1]);
                     let cap = Bitrate::kbps(200 + 10 * turn as u64);
-                    world.engine.set_publish_cap(world.now, peer, Some(cap));
+                    world.engine.set_publish_cap(world.now, peer, Some(cap)).expect("it is there");
                 }
                 4 => world.outlet.credit = Some(world.dice.below(20) as usize),
                 5 => {
