@@ -99,6 +99,7 @@ impl Engine {
                     let relay = session.relay_offered();
                     self.counters.ice_session(IceOutcome::Connected, relay);
                     self.counters.join_stage(Stage::Ice, since_join);
+                    self.emit(key, PeerEvent::IceConnected { after: since_join });
                     self.expect(now, key, Duration::ZERO);
                     self.reschedule(key);
                 }
