@@ -121,6 +121,12 @@ fn every_metrics_hook_is_listed_and_has_an_example_that_compiles() {
         ("Metrics::registry()", "metrics/collector.rs", "sfu.metrics().registry()"),
         ("Metrics::register(&mut registry)", "metrics/collector.rs", "sfu.metrics().register(&mut registry)"),
         ("Metrics::register_many(", "metrics/collector.rs", "Metrics::register_many(["),
+        (
+            "Metrics::with_signaling`",
+            "metrics/signaling/mod.rs",
+            "sfu.metrics().with_signaling(signaling.clone())",
+        ),
+        ("axum::measured`", "metrics/axum.rs", "axum::measured(app, signaling)"),
         ("Metrics::encode_text(", "metrics/collector.rs", "sfu.metrics().encode_text(&mut text)?"),
         ("Metrics::snapshot()", "metrics/snapshot.rs", "sfu.metrics().snapshot()"),
         ("axum::metrics_router", "metrics/axum.rs", "axum::metrics_router(sfu.metrics())"),
