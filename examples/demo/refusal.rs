@@ -12,11 +12,13 @@ pub struct Refusal {
     pub status: StatusCode,
     pub code: &'static str,
     pub message: String,
+    /// Whether it is a failure of ours, and not an answer.
+    pub is_fault: bool,
 }
 
 impl Refusal {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Refusal {
-        Refusal { status, code, message: message.into() }
+        Refusal { status, code, message: message.into(), is_fault: false }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Refusal {
@@ -38,11 +40,16 @@ impl Refusal {
     fn busy(error: impl std::error::Error) -> Refusal {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", sentence(&error))
     }
+
+    /// The engine is gone, and the demo did not send it away: who comes while that closes is refused before.
+    fn fault(error: impl std::error::Error) -> Refusal {
+        Refusal { is_fault: true, ..Refusal::busy(error) }
+    }
 }
 
 impl From<RoomError> for Refusal {
     fn from(error: RoomError) -> Refusal {
-        Refusal::busy(error)
+        Refusal::fault(error)
     }
 }
 
@@ -50,7 +57,8 @@ impl From<JoinError> for Refusal {
     fn from(error: JoinError) -> Refusal {
         match error {
             JoinError::Offer { .. } => Refusal::bad_offer(error),
-            _ => Refusal::busy(error),
+            JoinError::Full { .. } => Refusal::busy(error),
+            _ => Refusal::fault(error),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a host hears about its peers.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 pub use crate::session::negotiate::Rejection;
 use crate::{Bitrate, MediaKind, PeerId};
@@ -28,6 +29,11 @@ use crate::{Bitrate, MediaKind, PeerId};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PeerEvent {
+    /// The client's first authenticated connectivity check has arrived: it has a path to us. DTLS follows.
+    IceConnected {
+        /// Since it was answered.
+        after: Duration,
+    },
     /// ICE and DTLS are up: media can flow.
     Connected,
     /// The SFU wants to change what this client receives. Deliver the offer, then hand the client's

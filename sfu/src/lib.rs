@@ -27,6 +27,7 @@
 //! |---|---|---|
 //! | `shell` | yes | threads, sockets, the clock, the API on this page; without it the crate is the sans-IO core |
 //! | `axum` | no | [`axum::metrics_router`], a ready `/metrics` |
+//! | `signaling-metrics` | no | [`signaling::SignalingMetrics`]: the host's own sockets, rooms, messages and HTTP requests, and its process |
 //! | `webrtc` | no | [`webrtc::seat`], an in-process `webrtc` peer connection in a room |
 //!
 //! # Threads
@@ -101,6 +102,10 @@ mod shell;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub mod axum;
+
+#[cfg(feature = "signaling-metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "signaling-metrics")))]
+pub mod signaling;
 
 #[cfg(feature = "webrtc")]
 #[cfg_attr(docsrs, doc(cfg(feature = "webrtc")))]

@@ -44,6 +44,9 @@ macro_rules! labels {
     )+};
 }
 
+#[cfg(any(test, feature = "signaling-metrics"))]
+pub(crate) use labels;
+
 labels! {
     /// Which way a packet crosses our edge.
     pub enum Direction {

@@ -101,6 +101,12 @@ impl Engine {
                     let relay = session.relay_offered();
                     self.counters.ice_session(IceOutcome::Connected, relay);
                     self.counters.join_stage(Stage::Ice, since_join);
+                    let session = &mut self.sessions[key];
+                    let kind = session.path_kind(&path);
+                    if let Some(trace) = &mut session.trace {
+                        trace.on_path(kind);
+                    }
+                    self.emit(key, PeerEvent::IceConnected { after: since_join });
                     self.expect(now, key, Duration::ZERO);
                     self.reschedule(key);
                 }
@@ -152,6 +158,9 @@ impl Engine {
                     if session.secure(now, &keys).is_err() {
                         self.remove(now, key, LeaveReason::DtlsFailed);
                         return false;
+                    }
+                    if let Some(trace) = &mut session.trace {
+                        trace.on_keys(srtp_profile(keys.profile));
                     }
                     self.counters.dtls_handshake(DtlsOutcome::Ok);
                     self.counters.srtp_session(srtp_profile(keys.profile));

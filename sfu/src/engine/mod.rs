@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::BytesMut;
 use slotmap::SlotMap;
+use tracing::Span;
 
 use crate::config::{LayerLimit, Limits, PeerConfig};
 use crate::counters::{
@@ -39,6 +40,7 @@ use crate::session::dtls::{Dtls, Fingerprint, Identity};
 use crate::session::feedback::Rtcp;
 use crate::session::ice::{Credentials, IceLite};
 use crate::session::negotiate::{LocalDescription, Negotiation, OfferError};
+use crate::session::trace::{self, JoinTrace};
 use crate::session::{Session, Start};
 use crate::units::Bitrate;
 use book::AddressBook;
@@ -171,18 +173,21 @@ impl Engine {
         offer: &str,
     ) -> Result<(PeerId, String), JoinError> {
         self.serving = Serving::Newcomer;
-        let result = self.admit(now, room, config, offer);
+        let span = config.span.clone().unwrap_or_else(Span::none);
+        let result = self.admit(now, room, config, offer, &span);
         self.serving = Serving::Nobody;
         let admission = match &result {
             Ok(_) | Err(JoinError::Offer(_)) => Admission::Ok,
             Err(_) => Admission::Limit,
         };
         self.counters.admission(AdmissionScope::Join, admission);
-        match &result {
-            Ok(_) => {}
-            Err(JoinError::Offer(_)) => self.counters.joined(JoinOutcome::Negotiation),
-            Err(_) => self.counters.joined(JoinOutcome::Limit),
-        }
+        let refused = match &result {
+            Ok(_) => return result,
+            Err(JoinError::Offer(_)) => JoinOutcome::Negotiation,
+            Err(_) => JoinOutcome::Limit,
+        };
+        self.counters.joined(refused);
+        trace::ended(&span, refused);
         result
     }
 
@@ -192,6 +197,7 @@ impl Engine {
         room: &str,
         config: PeerConfig,
         offer: &str,
+        span: &Span,
     ) -> Result<(PeerId, String), JoinError> {
         let limits = self.config.limits;
         if self.sessions.len() >= limits.peers_per_worker {
@@ -202,11 +208,13 @@ impl Engine {
             return Err(JoinError::Full { what: "room", limit: limits.peers_per_room });
         }
 
+        let negotiating = trace::negotiating(span);
         let credentials = self.fresh_credentials();
         let random = self.random.clone();
         let local = self.local_description(&credentials);
         let mut negotiation = Negotiation::new(local, move || random_u32(&random));
         let answer = negotiation.handle_offer(offer)?;
+        drop(negotiating);
         let remote = negotiation.remote().ok_or(OfferError::IceCredentials)?;
         let fingerprint = Fingerprint::parse(&remote.fingerprint_algorithm, &remote.fingerprint)
             .ok_or(OfferError::MissingFingerprint)?;
@@ -232,6 +240,7 @@ impl Engine {
                     interceptors: config.interceptors,
                     cap,
                     reporter,
+                    span: span.clone(),
                 },
             ))
         });
@@ -243,8 +252,10 @@ impl Engine {
         let before = router.peers.len();
         router.enter(key);
         self.counters.gauges.resized(before, before + 1);
+        let subscribing = trace::subscribing(span);
         self.sync_media(now, key);
         self.resubscribe(now, room_key);
+        drop(subscribing);
         self.reschedule(key);
         Ok((self.sessions[key].id, answer))
     }
@@ -515,6 +526,9 @@ impl Engine {
     /// Brings up to date what is not kept so all the time: to be called each second.
     pub fn sample(&mut self, now: Instant) {
         self.count_time(now);
+        for session in self.sessions.values_mut() {
+            session.trace.take_if(|_| JoinTrace::is_over(now, session.secured_at));
+        }
         let gauges = &mut self.counters.gauges;
         let sizes = self.rooms.values().map(|room| room.router.peers.len());
         gauges.largest_room = sizes.max().unwrap_or(0) as u64;
@@ -623,7 +637,12 @@ impl Engine {
                 self.parting.push_back(last);
             }
         }
-        let connected = session.is_connected();
+        let unfinished = (!session.is_connected()).then(|| match reason {
+            LeaveReason::IceTimeout => JoinOutcome::IceTimeout,
+            LeaveReason::DtlsFailed => JoinOutcome::DtlsFailed,
+            LeaveReason::Internal => JoinOutcome::Internal,
+            _ => JoinOutcome::Cancelled,
+        });
         self.withdraw_all(key);
         self.emit(key, PeerEvent::Left(reason));
         let info = self.info(key);
@@ -631,6 +650,9 @@ impl Engine {
         if let Some(mut session) = self.sessions.remove(key) {
             session.tell_crowded_out(&mut self.counters);
             session.quality.end(&mut self.counters);
+            if let (Some(trace), Some(outcome)) = (&session.trace, unfinished) {
+                trace.on_end(outcome);
+            }
             self.counters.selected_path(None, session.booked_path.map(|(_, kind)| kind));
             if reason == LeaveReason::IceTimeout && session.ice.last_check().is_none() {
                 let refused = session.refused_checks;
@@ -646,13 +668,8 @@ impl Engine {
         self.counters.gauges.participants -= 1;
         self.counters.gauges.active_handles -= 1;
         self.counters.session_ended(end_reason(reason));
-        if !connected {
-            self.counters.joined(match reason {
-                LeaveReason::IceTimeout => JoinOutcome::IceTimeout,
-                LeaveReason::DtlsFailed => JoinOutcome::DtlsFailed,
-                LeaveReason::Internal => JoinOutcome::Internal,
-                _ => JoinOutcome::Cancelled,
-            });
+        if let Some(outcome) = unfinished {
+            self.counters.joined(outcome);
         }
         let room = &mut self.rooms[room_key];
         let before = room.router.peers.len();

@@ -21,6 +21,7 @@ pub mod slot;
 pub mod srtp;
 pub mod stretch;
 pub mod telling;
+pub mod trace;
 pub mod uplinks;
 
 use std::collections::VecDeque;
@@ -50,6 +51,8 @@ use reception::Reception;
 use slot::Slot;
 use srtp::{Inbound, KeyMaterial, Outbound};
 use telling::REPORT_INTERVAL;
+use trace::JoinTrace;
+use tracing::Span;
 use uplinks::{Outcome, Uplink, Uplinks};
 
 /// Slots one peer may use up in its life. Lines are reused, so that a long call needs no more than it has at
@@ -102,6 +105,8 @@ pub struct Session {
     pub checked_at: Option<Instant>,
     pub secured_at: Option<Instant>,
     pub flowing: bool,
+    /// The spans of its join, until then.
+    pub trace: Option<Box<JoinTrace>>,
     /// When its handshake began, and the datagrams of it that told when it will end.
     handshake: (Option<Instant>, u8),
     /// The next offer shall restart ICE.
@@ -157,6 +162,8 @@ pub struct Start {
     pub interceptors: Vec<(usize, BoxedInterceptor)>,
     pub cap: Option<Bitrate>,
     pub reporter: Ssrc,
+    /// The span of its join.
+    pub span: Span,
 }
 
 impl Session {
@@ -186,6 +193,7 @@ impl Session {
             checked_at: None,
             secured_at: None,
             flowing: false,
+            trace: JoinTrace::begin(start.span, start.id),
             handshake: (None, 0),
             restart_wanted: false,
             restarted: false,
@@ -252,6 +260,7 @@ impl Session {
         if std::mem::replace(&mut self.flowing, true) {
             return None;
         }
+        self.trace = None;
         let since_keys = now.saturating_duration_since(self.secured_at?);
         Some((since_keys, now.saturating_duration_since(self.joined_at)))
     }

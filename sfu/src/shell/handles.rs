@@ -1,6 +1,7 @@
 //! Rooms and peers as the host holds them.
 
 use std::fmt;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
@@ -15,6 +16,7 @@ use crate::engine::Engine;
 use crate::error::{CapError, JoinError, NegotiateError};
 use crate::event::{CapExplanation, PeerEvent};
 use crate::ids::PeerId;
+use crate::session::trace;
 use crate::stats::{PeerStats, RoomStats};
 use crate::units::Bitrate;
 
@@ -57,8 +59,10 @@ impl Room {
     /// # Errors
     ///
     /// [`JoinError::Offer`] names what is wrong with the offer, and in which m-line.
-    pub async fn join(&self, config: PeerConfig, offer: &str) -> Result<(Peer, String), JoinError> {
+    pub async fn join(&self, mut config: PeerConfig, offer: &str) -> Result<(Peer, String), JoinError> {
         let name = config.name.clone();
+        let hash = self.shared.sfu.salt.hash_one(&self.shared.name);
+        config.span = Some(trace::joining(config.span.take(), self.shared.worker, hash));
         let events = Events::new(self.shared.sfu.events_limit);
         let (reply, answer) = oneshot::channel();
         let command = Command::Join {

@@ -4,7 +4,7 @@ mod bitrate;
 pub mod clock;
 mod events;
 mod handles;
-mod probes;
+pub mod probes;
 mod sampler;
 mod sfu;
 mod socket;

@@ -1,5 +1,6 @@
 //! The SFU as the host holds it: its workers, its rooms by name, its metrics.
 
+use std::hash::RandomState;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     metrics: Metrics,
     rooms: DashMap<String, Weak<RoomShared>>,
     closed: AtomicBool,
+    /// Makes rooms' names in traces mean nothing elsewhere.
+    pub(super) salt: RandomState,
     _sampler: Sampler,
 }
 
@@ -96,6 +99,7 @@ impl Sfu {
             metrics,
             rooms: DashMap::new(),
             closed: AtomicBool::new(false),
+            salt: RandomState::new(),
         };
         Ok(Sfu { shared: Arc::new(shared) })
     }

@@ -2,6 +2,7 @@
 //! examples as child processes.
 
 mod bots;
+mod doors;
 mod faulty;
 mod host;
 mod person;
