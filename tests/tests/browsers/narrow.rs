@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluicegate_tests::browser::namespace::Outcome;
+use sluicegate_tests::browser::namespace::{Outcome, hold};
 use sluicegate_tests::browser::{Browser, Make};
 use sluicegate_tests::relay::{Conditions, Direction, Loss};
 use tokio::time::{Instant, sleep};
@@ -111,9 +111,9 @@ async fn narrow(network: &Network) -> Outcome {
     );
     println!("alice: {}", alice.page.stats().await?);
     assert!(now.0 < full, "the picture is still {} wide", now.0);
-    assert!(gaps.0 <= 1_000.0, "{:.0} ms without a picture", gaps.0);
     // Alice's browser may have sent less at first than it affords later.
     assert!(now.1 >= others, "eve's picture was {others} wide and is {}", now.1);
-    assert!(gaps.1 <= 300.0, "eve waited {:.0} ms", gaps.1);
+    hold(gaps.0 <= 1_000.0, || format!("{:.0} ms without a picture", gaps.0))?;
+    hold(gaps.1 <= 300.0, || format!("eve waited {:.0} ms", gaps.1))?;
     Ok(())
 }
