@@ -4,6 +4,8 @@ mod bitrate;
 pub mod clock;
 mod events;
 mod handles;
+mod inbox;
+mod load;
 pub mod probes;
 mod sampler;
 mod sfu;

@@ -2,13 +2,15 @@
 
 use std::hash::RandomState;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 use tokio::sync::oneshot;
 
 use super::handles::{Room, RoomShared};
+use super::inbox::{self, Mailbox};
+use super::load::{self, Load};
 use super::probes;
 use super::sampler::{Sampler, Subjects};
 use super::socket::Socket;
@@ -32,6 +34,7 @@ pub struct Sfu {
 pub(super) struct Shared {
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) events_limit: usize,
+    peers_together: usize,
     announced: Vec<SocketAddr>,
     metrics: Metrics,
     rooms: DashMap<String, Weak<RoomShared>>,
@@ -74,11 +77,15 @@ impl Sfu {
         let pin = config.pin_workers && whole && cpus.len() >= usize::from(workers);
         let mut announced = Vec::new();
         let mut handles = Vec::new();
-        for (n, ((local, socket), shard)) in (0..workers).zip(sockets.into_iter().zip(shards)) {
+        let (mail, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| inbox::inbox()).unzip();
+        let mail: Arc<[Mailbox]> = mail.into();
+        let places = sockets.into_iter().zip(shards).zip(inboxes);
+        for (n, (((local, socket), shard), inbox)) in (0..workers).zip(places) {
             let candidates = candidates(&config, local, n)?;
             announced.extend_from_slice(&candidates);
             let engine = EngineConfig {
                 worker: n,
+                workers,
                 candidates,
                 publish_cap: config.publish_cap,
                 require_gcm: config.require_gcm,
@@ -87,7 +94,7 @@ impl Sfu {
                 identity: identity.clone(),
             };
             let cpu = pin.then(|| cpus[usize::from(n)]);
-            handles.push(worker::spawn(engine, socket, shard, cpu)?);
+            handles.push(worker::spawn(engine, socket, shard, cpu, (inbox, mail.clone()))?);
         }
         let threads = handles.iter().map(|worker: &WorkerHandle| worker.number.clone()).collect();
         let sampler = Sampler::start(Subjects { sockets: numbers, threads }, readings)?;
@@ -95,6 +102,7 @@ impl Sfu {
             workers: handles,
             _sampler: sampler,
             events_limit: config.limits.events,
+            peers_together: config.limits.peers_together,
             announced,
             metrics,
             rooms: DashMap::new(),
@@ -118,11 +126,12 @@ impl Sfu {
             return Ok(Room { shared: room });
         }
         let worker = self.shared.least_loaded();
-        self.shared.workers[worker].rooms.fetch_add(1, Relaxed);
+        self.shared.workers[worker].load.rooms.fetch_add(1, Relaxed);
         let room = Arc::new(RoomShared {
             name: name.to_owned(),
             worker,
             capped: AtomicBool::new(false),
+            peers: AtomicUsize::new(0),
             sfu: self.shared.clone(),
         });
         *entry = Arc::downgrade(&room);
@@ -149,14 +158,15 @@ impl Sfu {
     /// # }
     /// ```
     pub async fn top_rooms(&self, n: usize, by: By) -> Vec<RoomStats> {
-        let ask = |worker: &WorkerHandle| worker.call(move |engine, now| engine.top_rooms(now, n, by));
+        let ask =
+            |worker: &WorkerHandle| worker.call(move |engine, now| engine.top_rooms(now, usize::MAX, by));
         // Everybody is asked before the first answers.
         let asked: Vec<_> = self.shared.workers.iter().map(ask).collect();
         let mut rooms = Vec::new();
         for answer in asked {
             rooms.extend(answer.await.unwrap_or_default());
         }
-        RoomStats::top(rooms, n, by)
+        RoomStats::top(RoomStats::together(rooms), n, by)
     }
 
     /// The most that may leave this machine by us, all peers together. Subscribers share it: nobody is held to less than
@@ -201,12 +211,21 @@ impl Sfu {
 
 impl Shared {
     fn least_loaded(&self) -> usize {
-        let load = |n: &usize| self.workers[*n].peers.load(Relaxed) + self.workers[*n].rooms.load(Relaxed);
-        (0..self.workers.len()).min_by_key(load).unwrap_or(0)
+        let loads: Vec<&Load> = self.workers.iter().map(|worker| &*worker.load).collect();
+        let mut dice = [[0; 8]; 2];
+        aws_lc_rs::rand::fill(dice.as_flattened_mut()).expect("the system's random source answers");
+        load::choose(&loads, dice.map(u64::from_ne_bytes))
+    }
+
+    /// Where the next peer of a room goes, which has so many already: with the others, as long as they are few and
+    /// their worker is not busy.
+    pub(super) fn place(&self, home: usize, peers: usize) -> usize {
+        let together = peers < self.peers_together && self.workers[home].load.expected() < load::BUSY;
+        if together { home } else { self.least_loaded() }
     }
 
     pub(super) fn forget_room(&self, name: &str, worker: usize) {
-        self.workers[worker].rooms.fetch_sub(1, Relaxed);
+        self.workers[worker].load.rooms.fetch_sub(1, Relaxed);
         self.rooms.remove_if(name, |_, room| room.strong_count() == 0);
     }
 }
