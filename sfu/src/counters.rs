@@ -17,8 +17,7 @@ pub(crate) use cells::cells;
 pub use hist::{
     FORWARD_LATENCY, Hist, JITTER, JOIN, KEYFRAME_LATENCY, LOOP_LAG, LOSS, MEDIA_LATENCY, RTT, nanos,
 };
-#[cfg(any(test, feature = "signaling-metrics"))]
-pub(crate) use labels::labels as label_enum;
+pub(crate) use labels::labels;
 pub use labels::{
     Admission, AdmissionDecision, AdmissionScope, Axis, Direction, DropKind, DtlsOutcome, DtlsResult,
     EndReason, IceOutcome, IceResult, IoOp, JoinOutcome, JoinResult, Label, Leg, LossThreshold, PanicScope,

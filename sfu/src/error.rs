@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use crate::counters::Admission;
 pub use crate::session::negotiate::{AnswerError, OfferError};
 
 /// [`Sfu::start`](crate::Sfu::start) could not.
@@ -49,6 +51,61 @@ pub enum StartError {
     Certificate(String),
 }
 
+/// The node does not take what was asked for, now.
+///
+/// What to do with it: pass `retry_after` on (HTTP has a header for it), or ask another node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[error("not admitted, {reason}; retry in {} s", .retry_after.as_secs_f64().ceil())]
+pub struct Refused {
+    /// Why.
+    pub reason: RefusalReason,
+    /// When to ask again. No two who are refused are told the same, so that they do not come back together.
+    pub retry_after: Duration,
+}
+
+/// Why something is not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusalReason {
+    /// There is no room for more, or what is running is being cut already.
+    Saturated,
+    /// The node is being left: ask another.
+    Draining,
+    /// A configured maximum is reached.
+    Limit,
+    /// The room takes so much that others suffer.
+    NoisyRoom,
+    /// The room fills faster than its load can be measured.
+    Rate,
+    /// The node had a fault lately and takes little.
+    Unhealthy,
+}
+
+impl RefusalReason {
+    /// As metrics name it.
+    pub const fn as_str(self) -> &'static str {
+        self.label().as_str()
+    }
+
+    pub(crate) const fn label(self) -> Admission {
+        match self {
+            RefusalReason::Saturated => Admission::Saturated,
+            RefusalReason::Draining => Admission::Draining,
+            RefusalReason::Limit => Admission::Limit,
+            RefusalReason::NoisyRoom => Admission::NoisyRoom,
+            RefusalReason::Rate => Admission::Rate,
+            RefusalReason::Unhealthy => Admission::Unhealthy,
+        }
+    }
+}
+
+impl std::fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// [`Sfu::room`](crate::Sfu::room) refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -93,4 +150,19 @@ pub enum NegotiateError {
     /// The peer has left.
     #[error("the peer has left")]
     Gone,
+}
+
+/// A cap could not be set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CapError {
+    /// The peer has left.
+    #[error("the peer has left")]
+    Gone,
+    /// The peer publishes nothing on that m-line.
+    #[error("the peer publishes nothing on the m-line `{mid}`")]
+    NoSuchTrack {
+        /// The m-line.
+        mid: String,
+    },
 }

@@ -16,8 +16,8 @@ macro_rules! labels {
     ($($(#[$meta:meta])* pub enum $name:ident {
         $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)+
     })+) => {$(
-        $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        $(#[$meta])*
         pub enum $name {
             $($(#[$variant_meta])* $variant,)+
         }
@@ -34,7 +34,7 @@ macro_rules! labels {
             }
         }
 
-        impl Label for $name {
+        impl $crate::counters::Label for $name {
             const VALUES: &'static [Self] = &Self::ALL;
 
             fn text(self) -> &'static str {
@@ -44,7 +44,6 @@ macro_rules! labels {
     )+};
 }
 
-#[cfg(any(test, feature = "signaling-metrics"))]
 pub(crate) use labels;
 
 labels! {
@@ -335,6 +334,12 @@ labels! {
         Join = "join",
         /// A track.
         Publish = "publish",
+        /// A room.
+        Room = "room",
+        /// A track, to one who receives.
+        Subscribe = "subscribe",
+        /// A peer that was here before.
+        Resume = "resume",
     }
 
     /// Whether it was.
@@ -351,6 +356,16 @@ labels! {
         Ok = "ok",
         /// A configured maximum is reached.
         Limit = "limit",
+        /// There is no room, or too much is given up already.
+        Saturated = "saturated",
+        /// The node is being left.
+        Draining = "draining",
+        /// The room disturbs others.
+        NoisyRoom = "noisy_room",
+        /// The room fills too fast.
+        Rate = "rate",
+        /// The node is on probation.
+        Unhealthy = "unhealthy",
     }
 
     /// A queue whose depth is exported.
@@ -388,7 +403,7 @@ impl Admission {
     pub const fn decision(self) -> AdmissionDecision {
         match self {
             Admission::Ok => AdmissionDecision::Accept,
-            Admission::Limit => AdmissionDecision::Reject,
+            _ => AdmissionDecision::Reject,
         }
     }
 }

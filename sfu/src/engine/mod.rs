@@ -5,6 +5,7 @@
 //! draining after it.
 
 pub mod book;
+mod caps;
 mod flush;
 mod hold;
 mod ingress;
@@ -30,7 +31,7 @@ use crate::counters::{
 };
 use crate::drop::DropReason;
 use crate::error::{JoinError, NegotiateError};
-use crate::event::{CapCause, LeaveReason, PeerEvent, PeerInfo};
+use crate::event::{LeaveReason, PeerEvent, PeerInfo};
 use crate::ids::{Mid, PeerId, PeerKey, RoomKey, Ssrc};
 use crate::media::budget::RateMeter;
 use crate::path::Path;
@@ -101,6 +102,10 @@ pub struct Engine {
     closing: bool,
     slab: flush::Slab,
     random: SystemRandom,
+    /// What may leave, all peers together; caps of rooms, whether anybody is in them or not; when they are shared next.
+    egress_cap: Option<Bitrate>,
+    room_caps: HashMap<String, Bitrate>,
+    sharing: Option<Instant>,
     /// Until when participants' time is counted.
     counted_until: Option<Instant>,
 }
@@ -108,6 +113,8 @@ pub struct Engine {
 struct Room {
     router: Router,
     scheduled: Option<Instant>,
+    /// On what all who are in it publish together.
+    cap: Option<Bitrate>,
     /// Packets received and copies owed; packets asked for again.
     packets: RateMeter,
     nacked: RateMeter,
@@ -147,6 +154,9 @@ impl Engine {
             closing: false,
             slab: flush::Slab::default(),
             random: SystemRandom::new(),
+            egress_cap: None,
+            room_caps: HashMap::new(),
+            sharing: None,
             counted_until: None,
         }
     }
@@ -352,18 +362,6 @@ impl Engine {
         });
     }
 
-    /// Caps what the peer publishes, all its tracks together. `None` lifts the cap.
-    pub fn set_publish_cap(&mut self, now: Instant, peer: PeerId, cap: Option<Bitrate>) {
-        let Some(key) = self.live(peer) else { return };
-        self.serve(key, |engine| {
-            let session = &mut engine.sessions[key];
-            session.cap.set(now, cap);
-            session.uplinks.policer.set_cap(cap);
-            engine.emit(key, PeerEvent::CapChanged { cap, cause: CapCause::Host });
-            engine.reschedule(key);
-        });
-    }
-
     /// Limits what the peer gets of the track on its m-line `mid`. False: it has no such m-line to receive on.
     pub fn limit_layers(&mut self, now: Instant, peer: PeerId, mid: &str, limit: LayerLimit) -> bool {
         let Some(key) = self.live(peer) else { return false };
@@ -419,6 +417,10 @@ impl Engine {
                     self.serve_timeout(now, key);
                     self.reschedule(key);
                 }
+            }
+            Some(Due::Caps) => {
+                self.sharing = None;
+                self.share_caps(now);
             }
             Some(Due::Room(key)) => {
                 self.serving = Serving::Room(key);
@@ -601,6 +603,7 @@ impl Engine {
         let key = self.rooms.insert(Room {
             router: Router::new(name),
             scheduled: None,
+            cap: self.room_caps.get(name).copied(),
             packets: RateMeter::default(),
             nacked: RateMeter::default(),
         });

@@ -226,6 +226,17 @@ fn is_received(at: &[usize]) -> bool {
     )
 }
 
+/// The engine decides on joins and tracks by configured maxima.
+fn is_answered(at: &[usize]) -> bool {
+    let &[scope, decision, reason] = at else {
+        return false;
+    };
+    let reason = Admission::ALL[reason];
+    let asked = matches!(AdmissionScope::ALL[scope], AdmissionScope::Join | AdmissionScope::Publish);
+    let told = matches!(reason, Admission::Ok | Admission::Limit);
+    asked && told && reason.decision() as usize == decision
+}
+
 /// Nor do we send padding.
 fn is_sent(at: &[usize]) -> bool {
     is_received(at) && at.get(1) != Some(&(Transmission::Padding as usize))
@@ -661,7 +672,7 @@ pub const CATALOGUE: &[Family] = &[
             label::<AdmissionDecision>("decision"),
             label::<Admission>("reason"),
         ],
-        occurs: Occurs::Only(|at| Admission::ALL[at[2]].decision() as usize == at[1]),
+        occurs: Occurs::Only(is_answered),
         read: Read::Counter(|s, at| s.engine.admissions[at[0]][at[2]]),
         help: "Peers and tracks by whether they were let in.",
     },

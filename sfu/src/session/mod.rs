@@ -4,6 +4,7 @@
 //! between it and the router.
 
 pub mod cap;
+pub mod downlink;
 pub mod dtls;
 pub mod feedback;
 pub mod hearing;
@@ -34,10 +35,12 @@ use crate::counters::{Counters, DropKind, PathKind, Relay};
 use crate::drop::DropReason;
 use crate::ids::{MediaKind, Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey};
 use crate::interceptors::BoxedInterceptor;
+use crate::media::police;
 use crate::path::Path;
 use crate::units::Bitrate;
 use crate::wire::rtp::RtpHeader;
 use cap::PublishCap;
+use downlink::Downlink;
 use dtls::{Dtls, DtlsEvent};
 use feedback::Feedback;
 use ice::IceLite;
@@ -87,6 +90,10 @@ pub struct Session {
     /// When the first of them was queued.
     pub queued_at: Instant,
     pub cap: PublishCap,
+    /// There while what it receives is capped.
+    pub downlink: Option<Box<Downlink>>,
+    /// How far policing had gone when the host was last told.
+    pub policed: police::Stage,
     pub reception: Reception,
     pub quality: Quality,
     /// Packets that the peer has asked for again.
@@ -104,6 +111,8 @@ pub struct Session {
     handshake: (Option<Instant>, u8),
     /// The next offer shall restart ICE.
     pub restart_wanted: bool,
+    /// The client has come with the credentials of an ICE restart, but not moved since.
+    pub restarted: bool,
     /// Checks have come that were not authentic.
     pub refused_checks: bool,
     /// The path that is booked as its own, and of what kind that is.
@@ -174,6 +183,8 @@ impl Session {
             queue: VecDeque::new(),
             queued_at: now,
             cap: PublishCap::new(start.cap),
+            downlink: None,
+            policed: police::Stage::Peace,
             reception: Reception::new(),
             quality: Quality::default(),
             nacked_packets: 0,
@@ -185,6 +196,7 @@ impl Session {
             trace: JoinTrace::begin(start.span, start.id),
             handshake: (None, 0),
             restart_wanted: false,
+            restarted: false,
             refused_checks: false,
             booked_path: None,
             warned_unreachable: false,

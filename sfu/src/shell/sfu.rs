@@ -14,11 +14,13 @@ use super::sampler::{Sampler, Subjects};
 use super::socket::Socket;
 use super::worker::{self, Command, WorkerHandle};
 use crate::config::Config;
+use crate::congestion::fair::fair_shares;
 use crate::engine::EngineConfig;
 use crate::error::{RoomError, StartError};
 use crate::metrics::{Metrics, Shard};
 use crate::session::dtls::Identity;
 use crate::stats::{By, RoomStats};
+use crate::units::Bitrate;
 
 /// A running SFU. Cheap to clone; it runs until the last handle to it, its rooms and its peers is dropped,
 /// or until [`shutdown`](Sfu::shutdown).
@@ -117,7 +119,12 @@ impl Sfu {
         }
         let worker = self.shared.least_loaded();
         self.shared.workers[worker].rooms.fetch_add(1, Relaxed);
-        let room = Arc::new(RoomShared { name: name.to_owned(), worker, sfu: self.shared.clone() });
+        let room = Arc::new(RoomShared {
+            name: name.to_owned(),
+            worker,
+            capped: AtomicBool::new(false),
+            sfu: self.shared.clone(),
+        });
         *entry = Arc::downgrade(&room);
         Ok(Room { shared: room })
     }
@@ -142,17 +149,37 @@ impl Sfu {
     /// # }
     /// ```
     pub async fn top_rooms(&self, n: usize, by: By) -> Vec<RoomStats> {
-        let ask = |worker: &WorkerHandle| {
-            let (reply, rooms) = oneshot::channel();
-            worker.commands.send(Command::TopRooms { n, by, reply }).ok().map(|()| rooms)
-        };
+        let ask = |worker: &WorkerHandle| worker.call(move |engine, now| engine.top_rooms(now, n, by));
         // Everybody is asked before the first answers.
-        let asked: Vec<_> = self.shared.workers.iter().filter_map(ask).collect();
+        let asked: Vec<_> = self.shared.workers.iter().map(ask).collect();
         let mut rooms = Vec::new();
         for answer in asked {
             rooms.extend(answer.await.unwrap_or_default());
         }
         RoomStats::top(rooms, n, by)
+    }
+
+    /// The most that may leave this machine by us, all peers together. Subscribers share it: nobody is held to less than
+    /// he watches while another may get more, and smaller layers are chosen to fit. `None`: as much as there is.
+    ///
+    /// What workers may send follows what their subscribers want, as it is when this is called; call it again where
+    /// rooms are placed anew.
+    pub async fn set_egress_capacity(&self, capacity: impl Into<Option<Bitrate>>) {
+        let capacity = capacity.into();
+        let workers = &self.shared.workers;
+        let asked: Vec<_> =
+            workers.iter().map(|worker| worker.call(|engine, now| engine.demand(now))).collect();
+        let mut wanted = Vec::new();
+        for demand in asked {
+            wanted.push(demand.await.unwrap_or_default());
+        }
+        let shares = match capacity {
+            Some(capacity) => fair_shares(capacity, &wanted).into_iter().map(Some).collect(),
+            None => vec![None; workers.len()],
+        };
+        for (worker, share) in workers.iter().zip(shares) {
+            worker.call(move |engine, now| engine.set_egress_cap(now, share)).await;
+        }
     }
 
     /// Lets every peer go (each hears `Left(Shutdown)`) and ends the media threads. Resolves when they have

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::counters::{Label, label_enum};
+use crate::counters::labels;
 
 use super::SignalingError;
 
@@ -51,7 +51,7 @@ pub fn is_value(text: &str) -> bool {
 /// Characters in a label value.
 pub const MAX_VALUE: usize = 40;
 
-label_enum! {
+labels! {
     /// What a signalling message is about. What is none of these is [`Other`](MessageType::Other).
     #[non_exhaustive]
     pub enum MessageType {

@@ -1,0 +1,17 @@
+//! How near to its limits the node is, what it gives up for that, and whom it lets in.
+//!
+//! Told the time and what was measured; knows no peer, no packet and no thread. What it says is a state to hold
+//! ([`measures::Measures`]) and the answer to who asks to come in ([`admission::Door`]).
+
+pub mod admission;
+pub mod costs;
+pub mod fairness;
+pub mod ladder;
+pub mod level;
+pub mod measures;
+pub mod node;
+#[cfg(test)]
+mod plant;
+pub mod pressure;
+pub mod relief;
+pub mod reservations;
