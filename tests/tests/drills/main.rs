@@ -2,9 +2,11 @@
 //! stays silent.
 //!
 //! Rules run fifteen times as fast as in production: every window, offset and `for` is divided, and nothing else is changed. Needs
-//! `prometheus` (Debian's package); without it the drills say `SKIPPED`. Each takes less than a minute, all together two:
+//! `prometheus` (Debian's package); without it the drills say `SKIPPED`. Each takes less than a minute, all together less than two:
 //! `cargo test --workspace --test drills -- --ignored --test-threads 1`.
 
+#[path = "../operations/expression.rs"]
+mod expression;
 mod people;
 mod prometheus;
 mod rules;
@@ -134,9 +136,48 @@ fn what_arrives_and_does_not_leave_pages() {
     });
 }
 
+/// Whatever the dashboards and the console ask, Prometheus can answer, and says something of a demo with a little of everything.
+#[tokio::test]
+#[ignore = "half a minute, and it needs Prometheus"]
+async fn every_panel_has_something_to_show() {
+    let Some(drill) = Drill::begin("2").await else { return };
+    let viewers = [
+        Watcher::enter("127.0.0.1:0", &drill.whep(), 2, Loss::percent(10)).await,
+        Watcher::enter("127.0.0.1:0", &drill.whep(), 2, Loss::percent(0)).await,
+    ];
+    // Streams report their loss once in ten seconds.
+    drill.prometheus.comes_to("sum(sfu_loss_ratio_count{direction=\"out\"}) > bool 1", 1.0).await;
+    drill.prometheus.comes_to("count(instance:sfu_nacked_ratio:rate1m) > bool 0", 1.0).await;
+    let (mut shown, mut mute) = (0, Vec::new());
+    let panels = [expression::Place::Panel, expression::Place::Console];
+    for panel in expression::all().into_iter().filter(|expression| panels.contains(&expression.place)) {
+        let variables = ["$job", "$region", "$instance", "$worker"];
+        let query = variables.iter().fold(panel.text.clone(), |text, variable| text.replace(variable, ".*"));
+        // An instance that the console puts in; and some panels hide what is 0.
+        let query = query.replace("=\"x\"", "=~\".*\"");
+        let query = query.strip_suffix(" > 0").unwrap_or(&query);
+        if ELSEWHERE.iter().any(|name| query.contains(name)) {
+            continue;
+        }
+        shown += 1;
+        match drill.prometheus.count(query).await {
+            Ok(0) => mute.push(format!("{}: {query}", panel.at)),
+            Ok(_) => {}
+            Err(error) => panic!("{}: {query}: {error}", panel.at),
+        }
+    }
+    assert!(mute.is_empty(), "nothing to show:\n{}", mute.join("\n"));
+    assert!(shown > 150, "{shown} expressions");
+    drop(viewers);
+}
+
 fn ip(args: &str) {
     let status = Command::new("ip").args(args.split(' ')).status().expect("iproute2 is installed");
     assert!(status.success(), "ip {args}");
 }
+
+/// What machines, TURN servers and later features tell, and what nothing but trouble does: `external-metrics.toml`,
+/// `later.toml`.
+const ELSEWHERE: [&str; 5] = ["node_", "turn_", "sfu_client_", "ALERTS", "up{"];
 
 const ROOM: &str = "drill";

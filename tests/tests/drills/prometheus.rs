@@ -2,12 +2,12 @@
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sluicegate_benches::{clock, http};
+use sluicegate_tests::repository;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
@@ -22,16 +22,14 @@ pub struct Prometheus {
 
 /// A file of `contrib/prometheus/rules`.
 pub fn rule_file(name: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace");
-    let path = root.join("contrib/prometheus/rules").join(name);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    repository::read(format!("contrib/prometheus/rules/{name}"))
 }
 
 impl Prometheus {
     /// Scrapes `target` each second. `None`, loudly, where there is no Prometheus.
     pub fn start(target: &str) -> Option<Prometheus> {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["sfu-recording.yml", "sfu-alerts.yml"] {
+        for name in RULES {
             std::fs::write(folder.path().join(name), rules::faster(&rule_file(name))).unwrap();
         }
         let target = target.trim_start_matches("http://");
@@ -52,8 +50,9 @@ impl Prometheus {
             .stderr(Stdio::inherit())
             .spawn();
         let Ok(child) = child else {
-            writeln!(std::io::stderr(), "SKIPPED: prometheus is not installed (Debian package `prometheus`)")
-                .unwrap();
+            // Loud: the harness captures what `eprintln!` says.
+            let mut stderr = std::io::stderr();
+            writeln!(stderr, "SKIPPED: prometheus is not installed (Debian package `prometheus`)").unwrap();
             return None;
         };
         let prometheus = Prometheus { child, url: format!("http://{address}"), _folder: folder };
@@ -118,6 +117,14 @@ impl Prometheus {
         }
     }
 
+    /// How many series a query gives now.
+    pub async fn count(&self, query: &str) -> Result<usize, String> {
+        let escaped: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let answer = self.ask(&format!("/api/v1/query?query={escaped}")).await;
+        let result = answer["data"]["result"].as_array().map(Vec::len);
+        result.ok_or_else(|| answer["error"].to_string())
+    }
+
     async fn firing(&self) -> Vec<String> {
         let answer = self.ask("/api/v1/alerts").await;
         let alerts = answer["data"]["alerts"].as_array().expect("it lists alerts");
@@ -138,6 +145,16 @@ impl Drop for Prometheus {
         let _ = self.child.wait();
     }
 }
+
+/// Of one tier, as a Prometheus loads them.
+const RULES: [&str; 6] = [
+    "host-alerts.yml",
+    "host-recording.yml",
+    "sfu-alerts.yml",
+    "sfu-canary.yml",
+    "sfu-recording.yml",
+    "slo-prod.yml",
+];
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const STEP: Duration = Duration::from_millis(250);

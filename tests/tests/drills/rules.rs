@@ -50,7 +50,7 @@ mod tests {
         let rule = "- record: instance:sfu_nacks_in:rate1m\n  expr: rate(x{le=\"0.5\"}[1m] offset 10m) > 2 # 5 min\n  for: 15s\n";
         let expected = "- record: instance:sfu_nacks_in:rate1m\n  expr: rate(x{le=\"0.5\"}[4000ms] offset 40000ms) > 2 # 5 min\n  for: 1000ms\n";
         assert_eq!(faster(rule), expected);
-        for file in ["sfu-recording.yml", "sfu-alerts.yml"] {
+        for file in ["sfu-recording.yml", "sfu-alerts.yml", "host-recording.yml", "slo-prod.yml"] {
             let text = crate::prometheus::rule_file(file);
             let blank = |text: &str| pieces(text, |_| "DURATION".to_owned());
             assert_eq!(blank(&faster(&text)), blank(&text), "{file}");
