@@ -676,12 +676,13 @@ impl Engine {
                 self.parting.push_back(last);
             }
         }
-        let unfinished = (!session.is_connected()).then(|| match reason {
+        let outcome = match reason {
             LeaveReason::IceTimeout => JoinOutcome::IceTimeout,
             LeaveReason::DtlsFailed => JoinOutcome::DtlsFailed,
             LeaveReason::Internal => JoinOutcome::Internal,
             _ => JoinOutcome::Cancelled,
-        });
+        };
+        let unfinished = (!session.is_connected()).then_some(outcome);
         self.withdraw_all(key);
         self.emit(key, PeerEvent::Left(reason));
         let info = self.info(key);

@@ -73,7 +73,7 @@ impl Room {
         let (reply, answer) = oneshot::channel();
         let command = Command::Join {
             room: self.shared.name.clone(),
-            config,
+            config: Box::new(config),
             offer: offer.to_owned(),
             events: events.clone(),
             reply,

@@ -48,7 +48,7 @@ type Call = Box<dyn FnOnce(&mut Engine, Instant) + Send>;
 pub enum Command {
     Join {
         room: String,
-        config: PeerConfig,
+        config: Box<PeerConfig>,
         offer: String,
         events: Arc<Events>,
         reply: Reply<Result<(PeerId, String), JoinError>>,
@@ -316,7 +316,7 @@ impl Worker {
         match command {
             Command::Join { room, config, offer, events, reply } => {
                 let result = self
-                    .guarded(|engine| engine.join(now, &room, config, &offer))
+                    .guarded(|engine| engine.join(now, &room, *config, &offer))
                     .unwrap_or(Err(JoinError::Shutdown));
                 if let Ok((peer, _)) = &result {
                     self.events.insert(*peer, events);
