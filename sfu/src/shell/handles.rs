@@ -12,8 +12,8 @@ use super::events::Events;
 use super::sfu::Shared;
 use super::worker::{Command, WorkerHandle};
 use crate::config::{LayerLimit, PeerConfig};
-use crate::engine::Engine;
-use crate::error::{CapError, JoinError, NegotiateError};
+use crate::engine::{Engine, MessagePayload};
+use crate::error::{CapError, JoinError, MessageError, NegotiateError};
 use crate::event::{CapExplanation, PeerEvent};
 use crate::ids::PeerId;
 use crate::session::trace;
@@ -94,6 +94,22 @@ impl Room {
         let (name, cap) = (self.shared.name.clone(), cap.into());
         self.shared.capped.store(cap.is_some(), Relaxed);
         self.shared.worker().call(move |engine, now| engine.set_room_cap(now, &name, cap)).await;
+    }
+
+    /// Says something to everybody in the room whose client has a data channel labelled `channel` open. How many these were;
+    /// those for whom too much waits already are not among them.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError::TooLarge`] beyond 64 KiB, [`MessageError::Gone`] when the SFU has shut down.
+    pub async fn broadcast(
+        &self,
+        channel: &str,
+        message: impl Into<MessagePayload>,
+    ) -> Result<usize, MessageError> {
+        let (name, channel, message) = (self.shared.name.clone(), channel.to_owned(), message.into());
+        let told = self.shared.worker().call(move |engine, _| engine.broadcast(&name, &channel, &message));
+        told.await.unwrap_or(Err(MessageError::Gone))
     }
 }
 
@@ -252,6 +268,23 @@ impl Peer {
     pub async fn limit_layers(&self, mid: &str, limit: LayerLimit) -> bool {
         let (peer, mid) = (self.shared.id, mid.to_owned());
         self.call(move |engine, now| engine.limit_layers(now, peer, &mid, limit)).await.unwrap_or(false)
+    }
+
+    /// Says something to this peer alone, on its data channel labelled `channel`.
+    ///
+    /// It is queued then, and goes as the client has opened the channel: ordered or not, reliable or not.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError::NoChannel`] unless the client has opened it; it has 64 of them at most.
+    pub async fn send_message(
+        &self,
+        channel: &str,
+        message: impl Into<MessagePayload>,
+    ) -> Result<(), MessageError> {
+        let (peer, channel, message) = (self.shared.id, channel.to_owned(), message.into());
+        let sent = self.call(move |engine, _| engine.send_message(peer, &channel, &message));
+        sent.await.unwrap_or(Err(MessageError::Gone))
     }
 
     /// What the peer sends and gets now. `None` once it has left.
