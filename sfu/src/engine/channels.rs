@@ -157,8 +157,8 @@ impl Engine {
     }
 
     fn hear_report(&mut self, now: Instant, key: PeerKey, data: &[u8]) {
-        let heard = self.sessions[key].reports.hear(now, data, &mut self.counters);
-        if let Some(report) = heard {
+        let Some(channels) = &mut self.sessions[key].channels else { return };
+        if let Some(report) = channels.reports.hear(now, data, &mut self.counters) {
             self.emit(key, PeerEvent::ClientReport(report));
         }
     }

@@ -109,6 +109,16 @@ impl Family {
         }
     }
 
+    /// Of a histogram: its bounds, in the unit of its name.
+    #[cfg(test)]
+    pub fn bounds(&self) -> Option<Vec<f64>> {
+        match self.read {
+            Read::Histogram(bounds, _) => Some(bounds.iter().map(|bound| units(*bound)).collect()),
+            Read::NumberHistogram(bounds, _) => Some(bounds.iter().map(|bound| *bound as f64).collect()),
+            _ => None,
+        }
+    }
+
     /// Whether the sample at these indices belongs into the first scrape, on a machine that tells everything.
     #[cfg(test)]
     pub fn occurs(&self, at: &[usize]) -> bool {

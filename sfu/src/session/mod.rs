@@ -51,7 +51,6 @@ use negotiate::Negotiation;
 use outgoing::Queued;
 use quality::Quality;
 use reception::Reception;
-use report::Reports;
 use slot::Slot;
 use srtp::{Inbound, KeyMaterial, Outbound};
 use telling::REPORT_INTERVAL;
@@ -100,8 +99,8 @@ pub struct Session {
     pub policed: police::Stage,
     pub reception: Reception,
     pub quality: Quality,
+    /// What becomes of its data channels, as the host wants it.
     pub relaying: DataChannels,
-    pub reports: Reports,
     /// There once the peer has spoken SCTP.
     pub channels: Option<Box<Channels>>,
     /// Packets that the peer has asked for again.
@@ -197,7 +196,6 @@ impl Session {
             reception: Reception::new(),
             quality: Quality::default(),
             relaying: start.channels,
-            reports: Reports::default(),
             channels: None,
             nacked_packets: 0,
             forwarded_after: [None; 2],

@@ -99,6 +99,13 @@ impl Room {
     /// Says something to everybody in the room whose client has a data channel labelled `channel` open. How many these were;
     /// those for whom too much waits already are not among them.
     ///
+    /// ```no_run
+    /// # async fn host(room: sluicegate::Room) -> Result<(), sluicegate::MessageError> {
+    /// let heard = room.broadcast("chat", "five minutes left").await?;
+    /// println!("{heard} of them hear it");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`MessageError::TooLarge`] beyond 64 KiB, [`MessageError::Gone`] when the SFU has shut down.

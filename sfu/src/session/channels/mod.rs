@@ -20,6 +20,7 @@ use rtc_sctp::{
 use rtc_shared::TransportProtocol;
 use rtc_shared::marshal::{Marshal, Unmarshal};
 
+use super::report::Reports;
 use crate::counters::MessageOutcome;
 use crate::drop::DropReason;
 use crate::wire::sctp::{Chunk, Packet};
@@ -63,6 +64,8 @@ pub struct Channels {
     gathered: bool,
     /// Bytes in one message, as the peer takes them.
     most: usize,
+    /// What it tells of itself.
+    pub reports: Reports,
 }
 
 struct Channel {
@@ -98,6 +101,7 @@ impl Channels {
             stirred: false,
             gathered: false,
             most: most.min(MAX_MESSAGE),
+            reports: Reports::default(),
         }
     }
 
