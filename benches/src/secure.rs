@@ -61,6 +61,8 @@ pub struct Secure {
     contexts: Option<(Context, Context)>,
     peek: Option<Peek>,
     keys: Option<KeyMaterial>,
+    /// What the server has said above DTLS. For the caller to take.
+    pub data: Vec<BytesMut>,
 }
 
 impl Secure {
@@ -92,7 +94,7 @@ impl Secure {
         let mut endpoint = Endpoint::new(CLIENT, TransportProtocol::UDP, None);
         endpoint.connect(now, SERVER, Arc::new(config), None)?;
         let provider = identity.provider.clone();
-        Ok(Secure { endpoint, provider, cipher, contexts: None, peek: None, keys: None })
+        Ok(Secure { endpoint, provider, cipher, contexts: None, peek: None, keys: None, data: Vec::new() })
     }
 
     /// Whether media can flow.
@@ -111,13 +113,19 @@ impl Secure {
             match event {
                 EndpointEvent::HandshakeComplete => self.contexts = Some(self.derive()?),
                 EndpointEvent::PeerClosed => return Ok(false),
+                EndpointEvent::ApplicationData(data) => self.data.push(data),
                 _ => {}
             }
         }
         Ok(true)
     }
 
-    /// The next datagram of the handshake.
+    /// Says something above DTLS. It leaves by [`Secure::poll_transmit`].
+    pub fn say(&mut self, now: Instant, data: &[u8]) -> Result<(), Error> {
+        self.endpoint.write(now, SERVER, data)
+    }
+
+    /// The next datagram of the handshake, and of what is said above it.
     pub fn poll_transmit(&mut self) -> Option<BytesMut> {
         self.endpoint.poll_transmit().map(|transmit| transmit.message)
     }

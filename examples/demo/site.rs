@@ -23,6 +23,8 @@ pub fn router(host: Host) -> Router {
         .route("/", get(page))
         .route("/call.js", get(async || script(include_str!("page/call.js"))))
         .route("/media.js", get(async || script(include_str!("page/media.js"))))
+        .route("/chat.js", get(async || script(include_str!("page/chat.js"))))
+        .route("/digest.js", get(async || script(include_str!("page/digest.js"))))
         .route("/meter.js", get(async || script(include_str!("page/meter.js"))))
         .route("/pulse.js", get(async || script(include_str!("page/pulse.js"))))
         .route("/tiles.js", get(async || script(include_str!("page/tiles.js"))))
@@ -176,9 +178,17 @@ mod tests {
         assert_eq!(status, StatusCode::OK);
         assert!(headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap().contains("script-src 'self'"));
         assert!(page.contains("id=\"tiles\""));
-        for asset in
-            ["/call.js", "/media.js", "/meter.js", "/pulse.js", "/tiles.js", "/style.css", "/metrics"]
-        {
+        for asset in [
+            "/call.js",
+            "/chat.js",
+            "/digest.js",
+            "/media.js",
+            "/meter.js",
+            "/pulse.js",
+            "/tiles.js",
+            "/style.css",
+            "/metrics",
+        ] {
             assert_eq!(ask(&host, "GET", asset, "", "").await.0, StatusCode::OK, "{asset}");
         }
     }

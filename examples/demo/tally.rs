@@ -27,7 +27,16 @@ fn endpoints() -> Vec<Endpoint> {
             .answers(Method::Patch, &[204, 400, 404, 412, 413, 415, 422])
             .answers(Method::Options, &[204])
     };
-    let assets = ["/call.js", "/media.js", "/meter.js", "/pulse.js", "/tiles.js", "/style.css"];
+    let assets = [
+        "/call.js",
+        "/chat.js",
+        "/digest.js",
+        "/media.js",
+        "/meter.js",
+        "/pulse.js",
+        "/tiles.js",
+        "/style.css",
+    ];
     vec![
         get("page", &[200]).route("/"),
         assets.into_iter().fold(get("assets", &[200]), Endpoint::route),

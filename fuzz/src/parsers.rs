@@ -2,15 +2,22 @@
 //! the input: a mutator that no parser listens to proves nothing.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use sluicegate::sans_io::wire::{av1, demux, descriptor, dtls, h264, h265, red, rtcp, rtp, stun, vp8, vp9};
+use bytes::Bytes;
+use rtc_sctp::{ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Payload};
+use rtc_shared::TransportProtocol;
+use sluicegate::sans_io::Channels;
+use sluicegate::sans_io::wire::{
+    av1, demux, descriptor, dtls, h264, h265, red, rtcp, rtp, sctp, stun, vp8, vp9,
+};
 
 /// A parser under test.
 pub type Parser = fn(&[u8]) -> bool;
 
 /// Each parser by the name of its target and of the directory of its seeds.
-pub const ALL: [(&str, Parser); 12] = [
+pub const ALL: [(&str, Parser); 13] = [
     ("demux", demux),
     ("stun", stun),
     ("dtls", dtls),
@@ -23,6 +30,7 @@ pub const ALL: [(&str, Parser); 12] = [
     ("av1", av1),
     ("descriptor", descriptor),
     ("red", red),
+    ("sctp", sctp),
 ];
 
 /// The first two bytes decide, and no parser disagrees.
@@ -36,6 +44,21 @@ pub fn demux(datagram: &[u8]) -> bool {
         assert!(matches!(protocol, Some(demux::Protocol::Rtp | demux::Protocol::Rtcp)));
     }
     protocol.is_some()
+}
+
+/// Chunks lie in their packet, and what a RE-CONFIG holds is one parameter or two. Whatever is let through, an association goes
+/// on from it: nothing panics.
+pub fn sctp(bytes: &[u8]) -> bool {
+    let Some(packet) = sctp::Packet::parse(bytes) else { return false };
+    let chunks: Vec<sctp::Chunk<'_>> = packet.chunks().collect();
+    assert!(!chunks.is_empty() && chunks.len() * 4 + 12 <= bytes.len());
+    for chunk in chunks {
+        if let sctp::Chunk::Reconfig(params) = chunk {
+            assert!((1..=2).contains(&params.count()));
+        }
+    }
+    sctp_association(bytes);
+    true
 }
 
 /// A request is a whole message, and its answer is of bounded size, to that request, and no request.
@@ -333,4 +356,49 @@ fn lies_in(part: &[u8], whole: &[u8]) -> bool {
 fn key() -> &'static stun::Key {
     static KEY: OnceLock<stun::Key> = OnceLock::new();
     KEY.get_or_init(|| stun::Key::new("a password that no seed is signed with"))
+}
+
+/// What passes the walk goes to an established association, with the tag and the checksum that it wants.
+fn sctp_association(bytes: &[u8]) {
+    let now = Instant::now();
+    let us = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let mut endpoint = Endpoint::new(us, TransportProtocol::UDP, Arc::new(EndpointConfig::new()), None);
+    let (_, mut client) = endpoint.connect(now, ClientConfig::default(), us).expect("it connects");
+    let mut ours = Channels::new(now, usize::MAX);
+    let mut tag = [0; 4];
+    while let Some(transmit) = client.poll_transmit(now) {
+        let Payload::RawEncode(packets) = transmit.message else { continue };
+        for packet in packets {
+            tag.copy_from_slice(&packet[4..8]);
+            ours.handle_packet(now, &packet).expect("the client's own is taken");
+        }
+        while let Some(packet) = ours.poll_transmit(now) {
+            if let Some((_, DatagramEvent::AssociationEvent(event))) = endpoint.handle(now, us, None, packet)
+            {
+                client.handle_event(event);
+            }
+        }
+    }
+    assert!(!client.is_handshaking());
+    let mut forged = bytes.to_vec();
+    forged[4..8].copy_from_slice(&tag);
+    forged[8..12].fill(0);
+    let checksum = crc32c(&forged).to_le_bytes();
+    forged[8..12].copy_from_slice(&checksum);
+    let forged = Bytes::from(forged);
+    for later in [0, 1, 300, 5_000] {
+        let now = now + Duration::from_millis(later);
+        let _ = ours.handle_packet(now, &forged);
+        ours.handle_timeout(now);
+        while ours.poll_transmit(now).is_some() {}
+        while ours.poll_event().is_some() {}
+    }
+}
+
+/// Castagnoli's, as SCTP has it (RFC 9260 appendix A).
+fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, byte: &u8| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & 0_u32.wrapping_sub(crc & 1)))
+    };
+    !bytes.iter().fold(u32::MAX, step)
 }

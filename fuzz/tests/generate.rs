@@ -268,6 +268,28 @@ fn payloads() {
 
     keep("red", "primary", &[0x6f, 3, 4]);
     keep("red", "two-blocks", &[0xef, 0x0f, 0x00, 0x02, 0x6f, 1, 2, 3, 4, 5]);
+    let ports = [0x13, 0x88, 0x13, 0x88, 0, 0, 0, 7, 0, 0, 0, 0];
+    let data = [0, 3, 0, 20, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0, 0, 51, b'c', b'h', b'a', b't'];
+    let sack = [3, 0, 0, 20, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 0, 3];
+    let reset = [130, 0, 0, 24, 0, 13, 0, 20, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 0, 4];
+    let abort = [6, 0, 0, 16, 0, 12, 0, 12, b'g', b'o', b'o', b'd', b' ', b'b', b'y', b'e'];
+    let forward = [192, 0, 0, 12, 0, 0, 0, 2, 0, 2, 0, 0];
+    let open = [
+        0, 3, 0, 32, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0, 0, 50, 3, 0, 1, 0, 0, 0, 0, 0, 0, 4, 0, 0, b'c', b'h',
+        b'a', b't',
+    ];
+    keep("sctp", "open", &[&ports[..], &open].concat());
+    keep("sctp", "sack-data", &[&ports[..], &sack, &data].concat());
+    keep("sctp", "reset", &[&ports[..], &reset].concat());
+    keep("sctp", "forward", &[&ports[..], &forward].concat());
+    keep("sctp", "heartbeat", &[&ports[..], &[4, 0, 0, 12, 0, 1, 0, 8, 1, 2, 3, 4]].concat());
+    keep("sctp", "abort", &[&ports[..], &abort].concat());
+    keep(
+        "sctp",
+        "init",
+        &[&ports[..], &[1, 0, 0, 24], &[0, 0, 0, 9, 0, 1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1], &[0x80, 8, 0, 4]]
+            .concat(),
+    );
     keep("red", "eight-blocks", &[[0xef, 0x0f, 0, 1].repeat(7), vec![0x6f], vec![9; 10]].concat());
 }
 

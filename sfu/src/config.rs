@@ -160,6 +160,7 @@ pub struct PeerConfig {
     pub(crate) publish_cap: Option<Bitrate>,
     pub(crate) interceptors: Vec<(usize, BoxedInterceptor)>,
     pub(crate) span: Option<tracing::Span>,
+    pub(crate) channels: DataChannels,
 }
 
 impl PeerConfig {
@@ -172,6 +173,7 @@ impl PeerConfig {
             publish_cap: None,
             interceptors: Vec::new(),
             span: None,
+            channels: DataChannels::Relayed,
         }
     }
 
@@ -192,6 +194,15 @@ impl PeerConfig {
     /// [`interceptors`](crate::interceptors). RTP does not walk the chain.
     pub fn interceptor(mut self, position: usize, interceptor: BoxedInterceptor) -> Self {
         self.interceptors.push((position, interceptor));
+        self
+    }
+
+    /// What becomes of data channels that the client opens. Default: [`DataChannels::Relayed`].
+    ///
+    /// Messages on a channel labelled `sfu-telemetry` are never relayed: they are
+    /// [`PeerEvent::ClientReport`](crate::PeerEvent::ClientReport)s.
+    pub fn channels(mut self, channels: DataChannels) -> Self {
+        self.channels = channels;
         self
     }
 
@@ -222,8 +233,23 @@ impl fmt::Debug for PeerConfig {
             .field("subscribe", &self.subscribe)
             .field("publish_cap", &self.publish_cap)
             .field("interceptors", &self.interceptors.len())
+            .field("channels", &self.channels)
             .finish()
     }
+}
+
+/// What becomes of a client's data channels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataChannels {
+    /// What it says on a channel goes to the host, and to the other members of the room who have a channel of the same label open and
+    /// are relayed to as well; and what they say comes to it.
+    #[default]
+    Relayed,
+    /// What it says goes to the host alone ([`PeerEvent::Message`](crate::PeerEvent::Message)), and it hears the host alone
+    /// ([`Peer::send_message`](crate::Peer::send_message), [`Room::broadcast`](crate::Room::broadcast)).
+    ToHost,
+    /// There are none: the m-line is rejected.
+    Refused,
 }
 
 /// What a peer receives.

@@ -15,14 +15,16 @@ use crate::ids::MediaKind;
 pub use cells::Cells;
 pub(crate) use cells::cells;
 pub use hist::{
-    FORWARD_LATENCY, Hist, JITTER, JOIN, KEYFRAME_LATENCY, LOOP_LAG, LOSS, MEDIA_LATENCY, RTT, nanos,
+    BITRATE, FORWARD_LATENCY, FPS, Hist, JITTER, JOIN, KEYFRAME_LATENCY, LOOP_LAG, LOSS, MEDIA_LATENCY, RTT,
+    nanos,
 };
 pub(crate) use labels::labels;
 pub use labels::{
     Admission, AdmissionDecision, AdmissionScope, Axis, Direction, DropKind, DtlsOutcome, DtlsResult,
-    EndReason, IceOutcome, IceResult, IoOp, JoinOutcome, JoinResult, Label, Leg, LossThreshold, PanicScope,
-    PathKind, Pressure, Queue, Relay, RepairOutcome, RequestOutcome, RoomSize, SrtpProfile, Stage, Step,
-    SwitchCause, TrafficKind, Transmission, Transport, can_occur,
+    EndReason, IceOutcome, IceResult, IoOp, JoinOutcome, JoinResult, Label, Leg, LossThreshold,
+    MessageOutcome, PanicScope, PathKind, Pressure, QualityLimit, Queue, Relay, RepairOutcome, ReportOutcome,
+    RequestOutcome, RoomSize, SrtpProfile, Stage, Step, SwitchCause, TrafficKind, Transmission, Transport,
+    can_occur,
 };
 
 /// What packets cost to count is measured against a build that does not: `SLUICEGATE_BENCH_UNRECORDED=1 cargo bench
@@ -104,6 +106,28 @@ cells! {
         pub panics: [u64; PanicScope::ALL.len()],
         /// Times a publisher was policed for ignoring its cap: episodes, not packets.
         pub cap_violations: u64,
+        /// Messages on data channels by what became of them.
+        pub messages: [u64; MessageOutcome::ALL.len()],
+        /// Clients' reports by what became of them.
+        pub client_reports: [u64; ReportOutcome::ALL.len()],
+        /// What clients say of their round trips.
+        pub client_rtt: Hist<{ RTT.len() }>,
+        /// … of the jitter of what they receive.
+        pub client_jitter: Hist<{ JITTER.len() }>,
+        /// … of what they lose.
+        pub client_loss: Hist<{ LOSS.len() }>,
+        /// … of the pictures they show in a second.
+        pub client_fps: Hist<{ FPS.len() }>,
+        /// … of how long their media waits to be played.
+        pub client_playout: Hist<{ MEDIA_LATENCY.len() }>,
+        /// … of what they receive and send: in is what they send.
+        pub client_bitrate: ByDirection<Hist<{ BITRATE.len() }>>,
+        /// Times that pictures stood still, they say.
+        pub client_freezes: u64,
+        /// How long, in nanoseconds.
+        pub client_freeze_time: u64,
+        /// What held their encoders back, in nanoseconds.
+        pub client_limited: [u64; QualityLimit::ALL.len()],
         /// What the engine holds now. The engine sets these.
         pub gauges: Gauges,
     }
@@ -375,6 +399,16 @@ impl Counters {
     /// A publisher ignored its cap for so long that policing began.
     pub fn cap_violation(&mut self) {
         self.cap_violations += 1;
+    }
+
+    /// What became of a message on a data channel.
+    pub fn message(&mut self, outcome: MessageOutcome) {
+        self.messages[outcome as usize] += 1;
+    }
+
+    /// What became of a client's report.
+    pub fn client_report(&mut self, outcome: ReportOutcome) {
+        self.client_reports[outcome as usize] += 1;
     }
 
     /// Copies owed and not accounted for. The books balance when this is 0:

@@ -152,6 +152,24 @@ pub enum NegotiateError {
     Gone,
 }
 
+/// [`Peer::send_message`](crate::Peer::send_message) or [`Room::broadcast`](crate::Room::broadcast) refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// The peer has left, or the SFU is shutting down.
+    #[error("the peer has left")]
+    Gone,
+    /// The client has no channel of this label open.
+    #[error("no such channel is open")]
+    NoChannel,
+    /// Larger than a message may be, or than this client takes.
+    #[error("larger than a message may be")]
+    TooLarge,
+    /// The client does not take what waits for it already: 1 MiB, and 256 bytes for each message.
+    #[error("too much waits for the client")]
+    Full,
+}
+
 /// A cap could not be set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

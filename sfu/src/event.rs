@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+
+pub use crate::counters::QualityLimit;
 pub use crate::session::negotiate::Rejection;
 use crate::{Bitrate, MediaKind, PeerId};
 
@@ -26,7 +29,7 @@ use crate::{Bitrate, MediaKind, PeerId};
 /// }
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum PeerEvent {
     /// The client's first authenticated connectivity check has arrived: it has a path to us. DTLS follows.
@@ -93,6 +96,20 @@ pub enum PeerEvent {
         /// Why this event came.
         cause: CapCause,
     },
+    /// The client said something on a data channel. The other members of the room who have a channel of this label open hear it
+    /// too, unless [`PeerConfig::channels`](crate::PeerConfig::channels) says otherwise.
+    ///
+    /// Messages that the host does not fetch are counted in [`Lagged`](PeerEvent::Lagged) from 1 MiB on.
+    Message {
+        /// The label of the channel. The client chose it, up to 256 bytes.
+        channel: String,
+        /// Whether the client sent bytes. Otherwise they are UTF-8.
+        binary: bool,
+        /// What it said, up to 64 KiB.
+        data: Bytes,
+    },
+    /// The client told how it fares, on the data channel `sfu-telemetry`: at most once in five seconds.
+    ClientReport(ClientReport),
     /// Since the answer, no authenticated connectivity check has arrived: the announced addresses are
     /// probably not reachable from the client.
     Unreachable {
@@ -104,6 +121,32 @@ pub enum PeerEvent {
     /// The host read too slowly: this many events before this one were dropped.
     /// [`Peer::resync`](crate::Peer::resync) brings back those that matter.
     Lagged(u64),
+}
+
+/// How a client fares, as it says. It may say anything within these bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ClientReport {
+    /// Its round trip to the SFU, at most 30 s.
+    pub rtt: Option<Duration>,
+    /// Of what it receives, at most 30 s.
+    pub jitter: Option<Duration>,
+    /// The share of packets that it lost since its last report, 0 to 1.
+    pub loss: Option<f64>,
+    /// What it receives, at most 10 Gb/s.
+    pub receives: Option<Bitrate>,
+    /// What it sends, at most 10 Gb/s.
+    pub sends: Option<Bitrate>,
+    /// Pictures a second that it shows, at most 240.
+    pub fps: Option<f64>,
+    /// Times that a picture stood still since its last report, at most 1,000.
+    pub freezes: Option<u32>,
+    /// For how long, at most a minute.
+    pub frozen: Option<Duration>,
+    /// What holds its encoder back.
+    pub limited: Option<QualityLimit>,
+    /// How long media waits to be played, at most 30 s.
+    pub playout: Option<Duration>,
 }
 
 /// One m-line on which a peer receives.

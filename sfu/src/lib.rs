@@ -79,13 +79,14 @@ mod wire;
 #[doc(hidden)]
 pub mod sans_io {
     pub use crate::counters::{
-        Cells, Counters, Direction, DropKind, EndReason, JoinOutcome, RepairOutcome, RequestOutcome,
-        SrtpProfile, Transmission,
+        Cells, Counters, Direction, DropKind, EndReason, JoinOutcome, MessageOutcome, RepairOutcome,
+        ReportOutcome, RequestOutcome, SrtpProfile, Transmission,
     };
     pub use crate::engine::crossing::Crossing;
     pub use crate::engine::{Engine, EngineConfig, Outlet, SendFault, Transmit};
     pub use crate::ids::Ssrc;
     pub use crate::path::Path;
+    pub use crate::session::channels::Channels;
     pub use crate::session::dtls::Identity;
     pub use crate::session::feedback::Feedback;
     pub use crate::session::srtp::{Inbound, KeyMaterial, MasterKey, Outbound, Profile};
@@ -93,7 +94,9 @@ pub mod sans_io {
 
     /// The parsers, as they are.
     pub mod wire {
-        pub use crate::wire::{av1, demux, descriptor, dtls, h264, h265, red, rtcp, rtp, stun, vp8, vp9};
+        pub use crate::wire::{
+            av1, demux, descriptor, dtls, h264, h265, red, rtcp, rtp, sctp, stun, vp8, vp9,
+        };
     }
 }
 
@@ -114,11 +117,15 @@ pub mod signaling;
 #[cfg_attr(docsrs, doc(cfg(feature = "webrtc")))]
 pub mod webrtc;
 
-pub use config::{Announce, Config, LayerLimit, Limits, PeerConfig, Subscribe, TrackFilter};
+pub use config::{Announce, Config, DataChannels, LayerLimit, Limits, PeerConfig, Subscribe, TrackFilter};
 pub use drop::{DropReason, FilterReason};
-pub use error::{AnswerError, CapError, JoinError, NegotiateError, OfferError, RoomError, StartError};
+pub use engine::MessagePayload;
+pub use error::{
+    AnswerError, CapError, JoinError, MessageError, NegotiateError, OfferError, RoomError, StartError,
+};
 pub use event::{
-    Cap, CapCause, CapExplanation, CapScope, LayerInfo, LeaveReason, PeerEvent, PeerInfo, Rejection, SlotInfo,
+    Cap, CapCause, CapExplanation, CapScope, ClientReport, LayerInfo, LeaveReason, PeerEvent, PeerInfo,
+    QualityLimit, Rejection, SlotInfo,
 };
 pub use ids::{MediaKind, Mid, PeerId};
 pub use stats::{By, InboundStats, OutboundStats, PeerStats, RoomStats};

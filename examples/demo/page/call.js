@@ -1,6 +1,8 @@
 // The call page: one WebSocket for signalling, one RTCPeerConnection for everything else.
 // docs/signalling.md describes the messages.
 
+import { Chat, LABEL as CHAT } from "./chat.js";
+import { Digest, INTERVAL as DIGEST_INTERVAL, LABEL as TELEMETRY } from "./digest.js";
 import { openCamera, openTestMedia, whyNoCamera } from "./media.js";
 import { Meter, inboundSample, outboundSample } from "./meter.js";
 import { INTERVAL, Pulse, bytesReceived } from "./pulse.js";
@@ -21,11 +23,13 @@ class Call {
     this.self.element.dataset.name = name;
     this.self.video.muted = true;
     this.people = new Map();
+    this.chat = new Chat(name);
     this.attempt = 0;
     this.over = false;
     this.showSelf();
     this.figuresTimer = setInterval(() => this.updateFigures(), 1000);
     this.speechTimer = setInterval(() => this.updateSpeech(), 200);
+    this.digestTimer = setInterval(() => this.sendDigest(), DIGEST_INTERVAL);
     this.feelPulse();
     this.onOnline = () => this.retryNow();
     this.onOffline = () => this.ws?.readyState !== WebSocket.OPEN && this.sayOffline();
@@ -66,6 +70,10 @@ class Call {
       streams: [this.source.stream],
       sendEncodings: videoEncodings(),
     }).sender;
+    this.chat.carry(pc.createDataChannel(CHAT));
+    // A digest that is late is of no use: the next one comes.
+    this.telemetry = pc.createDataChannel(TELEMETRY, { ordered: false, maxRetransmits: 0 });
+    this.digest = new Digest();
     preferCodec(pc.getTransceivers().at(-1), query.get("codec"));
     if (!this.source.camOn) this.videoSender.replaceTrack(null);
     pc.onnegotiationneeded = () => current() && this.joined && this.enqueue(() => this.negotiate());
@@ -111,6 +119,7 @@ class Call {
     this.ws = this.pc = null;
     ws?.close();
     pc?.close();
+    this.chat.carry(null);
     this.tiles.keepOnly(new Set([SELF]));
     this.people.clear();
     this.showPeople();
@@ -315,6 +324,14 @@ class Call {
     }
   }
 
+  async sendDigest() {
+    const { pc, telemetry } = this;
+    if (telemetry?.readyState !== "open") return;
+    const stats = await pc.getStats();
+    if (this.pc !== pc || telemetry.readyState !== "open") return;
+    telemetry.send(JSON.stringify(this.digest.read([...stats.values()], performance.now())));
+  }
+
   updateSpeech() {
     if (!this.pc) return;
     for (const { mid, receiver } of this.pc.getTransceivers()) {
@@ -354,6 +371,7 @@ class Call {
     clearTimeout(this.retryTimer);
     clearInterval(this.figuresTimer);
     clearInterval(this.speechTimer);
+    clearInterval(this.digestTimer);
     removeEventListener("online", this.onOnline);
     removeEventListener("offline", this.onOffline);
     this.drop();

@@ -42,6 +42,11 @@ impl<const N: usize> Hist<N> {
         self.record_nanos(bounds, (value.clamp(0.0, 1.0) * 1e9).round() as u64, 1);
     }
 
+    /// Counts a number that is no time and no share: bounds and sum are in whole units.
+    pub fn record_number(&mut self, bounds: &[u64; N], value: u64) {
+        self.record_nanos(bounds, value, 1);
+    }
+
     #[inline]
     fn record_nanos(&mut self, bounds: &[u64; N], value: u64, n: u64) {
         // Counting all bounds has no branch to mispredict; stopping at the first match has.
@@ -156,6 +161,13 @@ pub const LOSS: [u64; 11] =
 /// Keyframe latency: 50 ms to 5 s.
 pub const KEYFRAME_LATENCY: [u64; 8] =
     [50 * MS, 100 * MS, 200 * MS, 300 * MS, 500 * MS, 1_000 * MS, 2_000 * MS, 5_000 * MS];
+
+/// Bitrates: 50 kb/s to 8 Mb/s. In bits per second.
+pub const BITRATE: [u64; 9] =
+    [50_000, 150_000, 300_000, 500_000, 1_000_000, 1_500_000, 2_500_000, 4_000_000, 8_000_000];
+
+/// Pictures a second.
+pub const FPS: [u64; 7] = [5, 10, 15, 20, 24, 30, 60];
 
 #[test]
 fn a_value_on_a_bound_belongs_below_it() {

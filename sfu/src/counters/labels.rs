@@ -113,6 +113,50 @@ labels! {
         OverBudget = "over_budget",
     }
 
+    /// What became of a message on a data channel.
+    pub enum MessageOutcome {
+        /// A client's, taken: its host hears it.
+        Received = "received",
+        /// A copy of it for another member of the room.
+        Relayed = "relayed",
+        /// The host's own.
+        Sent = "sent",
+        /// More than a client may say.
+        RateLimited = "rate_limited",
+        /// Larger than a message may be.
+        Oversize = "oversize",
+        /// Of no kind that WebRTC has, or text that is none.
+        Malformed = "malformed",
+        /// On a stream without a channel, or to open a channel that cannot be.
+        NoChannel = "no_channel",
+        /// Too much waits for the recipient already.
+        QueueFull = "queue_full",
+    }
+
+    /// What became of a client's report.
+    pub enum ReportOutcome {
+        /// It is in the histograms.
+        Accepted = "accepted",
+        /// It does not read.
+        Malformed = "malformed",
+        /// It came too soon after the one before.
+        RateLimited = "rate_limited",
+        /// It is larger than a report may be.
+        Oversize = "oversize",
+    }
+
+    /// What holds a client's encoder back, as it says (W3C `qualityLimitationReason`).
+    pub enum QualityLimit {
+        /// Nothing.
+        None = "none",
+        /// Its CPU.
+        Cpu = "cpu",
+        /// Its network, or a cap.
+        Bandwidth = "bandwidth",
+        /// Something else.
+        Other = "other",
+    }
+
     /// How a join ended.
     pub enum JoinResult {
         /// ICE and DTLS are up.

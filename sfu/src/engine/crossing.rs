@@ -10,6 +10,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::event::PeerInfo;
 use crate::ids::{MediaKind, PeerId, Rid, TrackName};
 use crate::media::codec::Codec;
@@ -66,6 +68,13 @@ pub enum Crossing {
     KeyframeWanted {
         track: TrackName,
         layer: u8,
+    },
+    /// A peer of the sender's said something, for others to hear.
+    Message {
+        room: Arc<str>,
+        channel: Arc<str>,
+        binary: bool,
+        data: Bytes,
     },
     /// What the sender's peers have published since the last.
     Media(Arc<Batch>),

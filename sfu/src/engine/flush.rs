@@ -211,6 +211,9 @@ impl Engine {
         while let Some(&key) = self.dirty.front() {
             self.serving = Serving::Peer(key);
             let sent = self.flush_session(now, key, outlet);
+            if self.sessions.get_mut(key).is_some_and(|session| session.made_packets()) {
+                self.reschedule(key);
+            }
             self.serving = Serving::Nobody;
             if !sent {
                 return false;
@@ -235,6 +238,14 @@ impl Engine {
         let overhead = session.seal_overhead();
         session.tell_crowded_out(counters);
         while let Some((path, datagram)) = session.poll_control() {
+            let result = outlet.send(Transmit { path, contents: &datagram, segment: None });
+            if result == Err(SendFault::WouldBlock) {
+                session.return_control(path, datagram);
+                return false;
+            }
+            settle_control(counters, &datagram, overhead, result);
+        }
+        while let Some((path, datagram)) = session.poll_channels(now) {
             let result = outlet.send(Transmit { path, contents: &datagram, segment: None });
             if result == Err(SendFault::WouldBlock) {
                 session.return_control(path, datagram);

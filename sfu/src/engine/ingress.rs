@@ -171,6 +171,7 @@ impl Engine {
                     let room = self.sessions[key].room;
                     self.poll_keyframes(now, room);
                 }
+                DtlsEvent::Data(data) => self.handle_data(now, key, data),
                 DtlsEvent::Closed => {
                     self.remove(now, key, LeaveReason::Closed);
                     return false;

@@ -6,6 +6,7 @@
 
 pub mod book;
 mod caps;
+mod channels;
 pub mod crossing;
 mod flush;
 mod hold;
@@ -27,7 +28,7 @@ use bytes::BytesMut;
 use slotmap::SlotMap;
 use tracing::Span;
 
-use crate::config::{LayerLimit, Limits, PeerConfig};
+use crate::config::{DataChannels, LayerLimit, Limits, PeerConfig};
 use crate::counters::{
     Admission, AdmissionScope, Counters, EndReason, IceOutcome, JoinOutcome, PanicScope, nanos,
 };
@@ -46,6 +47,7 @@ use crate::session::trace::{self, JoinTrace};
 use crate::session::{Session, Start};
 use crate::units::Bitrate;
 use book::AddressBook;
+pub use channels::MessagePayload;
 use crossing::{Batch, Crossing};
 pub use flush::{Outlet, SendFault, Transmit};
 use hold::Hold;
@@ -235,6 +237,9 @@ impl Engine {
         let random = self.random.clone();
         let local = self.local_description(&credentials);
         let mut negotiation = Negotiation::new(local, move || random_u32(&random));
+        if config.channels == DataChannels::Refused {
+            negotiation.refuse_channels();
+        }
         let answer = negotiation.handle_offer(offer)?;
         drop(negotiating);
         let remote = negotiation.remote().ok_or(OfferError::IceCredentials)?;
@@ -261,6 +266,7 @@ impl Engine {
                     negotiation,
                     interceptors: config.interceptors,
                     cap,
+                    channels: config.channels,
                     reporter,
                     span: span.clone(),
                 },
@@ -484,6 +490,7 @@ impl Engine {
         if !self.serve_dtls(now, key) {
             return;
         }
+        self.serve_channels(now, key);
         let reports = self.sender_reports(now, key);
         let session = &mut self.sessions[key];
         for ssrc in session.send_due_rtcp(now, &mut self.counters, reports) {

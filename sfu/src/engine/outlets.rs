@@ -83,6 +83,12 @@ impl Engine {
                 }
             }
             Crossing::KeyframeWanted { track, layer } => self.want_for_remote(now, track, layer),
+            Crossing::Message { room, channel, binary, data } => {
+                if let Some(key) = self.room_names.get(&*room).copied() {
+                    self.serving = Serving::Room(key);
+                    self.relay_here(key, None, &channel, binary, &data);
+                }
+            }
             Crossing::Media(batch) => self.take_batch(now, from, &batch),
         }
         self.serving = Serving::Nobody;

@@ -75,6 +75,8 @@ pub enum Read {
     SecondsGauge(fn(&Scrape, &[usize]) -> u64),
     /// Values under these bounds: billionths here, nanoseconds mostly, and whole units in the scrape.
     Histogram(&'static [u64], fn(&Scrape, &[usize]) -> Buckets),
+    /// Numbers under these bounds, as they are.
+    NumberHistogram(&'static [u64], fn(&Scrape, &[usize]) -> Buckets),
     /// Facts about the build, as labels.
     Info(fn() -> Vec<(&'static str, String)>),
 }
@@ -102,8 +104,18 @@ impl Family {
         match self.read {
             Read::Counter(_) | Read::SecondsCounter(_) => MetricKind::Counter,
             Read::Gauge(_) | Read::FloatGauge(_) | Read::SecondsGauge(_) => MetricKind::Gauge,
-            Read::Histogram(..) => MetricKind::Histogram,
+            Read::Histogram(..) | Read::NumberHistogram(..) => MetricKind::Histogram,
             Read::Info(_) => MetricKind::Info,
+        }
+    }
+
+    /// Of a histogram: its bounds, in the unit of its name.
+    #[cfg(test)]
+    pub fn bounds(&self) -> Option<Vec<f64>> {
+        match self.read {
+            Read::Histogram(bounds, _) => Some(bounds.iter().map(|bound| units(*bound)).collect()),
+            Read::NumberHistogram(bounds, _) => Some(bounds.iter().map(|bound| *bound as f64).collect()),
+            _ => None,
         }
     }
 
@@ -149,6 +161,11 @@ impl Family {
                 let Buckets { counts, sum } = read(scrape, at);
                 let bounds = bounds.iter().map(|bound| units(*bound)).collect();
                 MetricValue::Histogram { bounds, counts, sum: units(sum) }
+            }
+            Read::NumberHistogram(bounds, read) => {
+                let Buckets { counts, sum } = read(scrape, at);
+                let bounds = bounds.iter().map(|bound| *bound as f64).collect();
+                MetricValue::Histogram { bounds, counts, sum: sum as f64 }
             }
             Read::Info(_) => MetricValue::Count(1),
         }
@@ -272,6 +289,7 @@ fn build_facts() -> Vec<(&'static str, String)> {
 const TRAFFIC: &str = "Traffic";
 const FEEDBACK: &str = "Feedback";
 const LATENCY: &str = "Latency";
+const CHANNELS: &str = "Data channels and what clients say";
 const DROPS: &str = "Drops and queues";
 const LIFECYCLE: &str = "Joins and lifecycle";
 const POPULATION: &str = "Population";
@@ -590,6 +608,105 @@ pub const CATALOGUE: &[Family] = &[
         occurs: Occurs::Told(|s, _| s.host.rx_overflows.is_some()),
         read: Read::Counter(|s, _| s.host.rx_overflows.unwrap_or(0)),
         help: "Datagrams that the kernel dropped because a media socket's buffer was full.",
+    },
+    Family {
+        group: CHANNELS,
+        name: "channel_messages_total",
+        unit: None,
+        labels: &[label::<MessageOutcome>("outcome")],
+        occurs: Occurs::Always,
+        read: Read::Counter(|s, at| s.engine.messages[at[0]]),
+        help: "Messages on data channels by what became of them; a relayed one counts for each recipient.",
+    },
+    Family {
+        group: CHANNELS,
+        name: "client_reports_total",
+        unit: None,
+        labels: &[label::<ReportOutcome>("result")],
+        occurs: Occurs::Always,
+        read: Read::Counter(|s, at| s.engine.client_reports[at[0]]),
+        help: "Reports that clients sent on sfu-telemetry by what became of them.",
+    },
+    Family {
+        group: CHANNELS,
+        name: "client_rtt_seconds",
+        unit: Some("seconds"),
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Histogram(&RTT, |s, _| Buckets::from(&s.engine.client_rtt)),
+        help: "Round trips to the SFU, as clients say: untrusted.",
+    },
+    Family {
+        group: CHANNELS,
+        name: "client_jitter_seconds",
+        unit: Some("seconds"),
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Histogram(&JITTER, |s, _| Buckets::from(&s.engine.client_jitter)),
+        help: "Jitter of what clients receive, as they say: untrusted.",
+    },
+    Family {
+        group: CHANNELS,
+        name: "client_loss_ratio",
+        unit: Some("ratio"),
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Histogram(&LOSS, |s, _| Buckets::from(&s.engine.client_loss)),
+        help: "Share of packets that clients lose, as they say: untrusted.",
+    },
+    Family {
+        group: CHANNELS,
+        name: "client_fps",
+        unit: None,
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::NumberHistogram(&FPS, |s, _| Buckets::from(&s.engine.client_fps)),
+        help: "Pictures a second that clients show, as they say: untrusted.",
+    },
+    Family {
+        group: CHANNELS,
+        name: "client_playout_latency_seconds",
+        unit: Some("seconds"),
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Histogram(&MEDIA_LATENCY, |s, _| Buckets::from(&s.engine.client_playout)),
+        help: "How long media waits in clients to be played, as they say: untrusted.",
+    },
+    Family {
+        group: CHANNELS,
+        name: "client_bitrate_bits",
+        unit: Some("bits"),
+        labels: &[DIRECTION],
+        occurs: Occurs::Always,
+        read: Read::NumberHistogram(&BITRATE, |s, at| Buckets::from(&s.engine.client_bitrate[at[0]])),
+        help: "Bits per second that clients send (in) and receive (out), as they say: untrusted.",
+    },
+    Family {
+        group: CHANNELS,
+        name: "client_freezes_total",
+        unit: None,
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Counter(|s, _| s.engine.client_freezes),
+        help: "Times that pictures stood still in clients, as they say: untrusted.",
+    },
+    Family {
+        group: CHANNELS,
+        name: "client_freeze_seconds_total",
+        unit: Some("seconds"),
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::SecondsCounter(|s, _| s.engine.client_freeze_time),
+        help: "Time for which pictures stood still in clients, as they say: untrusted.",
+    },
+    Family {
+        group: CHANNELS,
+        name: "client_quality_limited_seconds_total",
+        unit: Some("seconds"),
+        labels: &[label::<QualityLimit>("reason")],
+        occurs: Occurs::Always,
+        read: Read::SecondsCounter(|s, at| s.engine.client_limited[at[0]]),
+        help: "Time between reports by what held the client's encoder back, as it says: untrusted.",
     },
     Family {
         group: LIFECYCLE,

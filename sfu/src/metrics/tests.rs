@@ -64,12 +64,11 @@ fn promised(workers: usize) -> BTreeSet<String> {
                 };
                 format!("sfu_{name}{labels}")
             };
-            if let Read::Histogram(bounds, _) = family.read {
+            if let Some(bounds) = family.bounds() {
                 promised.insert(with(&format!("{}_sum", family.name), None));
                 promised.insert(with(&format!("{}_count", family.name), None));
                 let bucket = format!("{}_bucket", family.name);
                 for bound in bounds {
-                    let bound = *bound as f64 / 1e9;
                     // As prometheus-client prints floats: 0.00005, not 5e-5, and 1.0, not 1.
                     let whole = if bound.fract() == 0.0 { ".0" } else { "" };
                     promised.insert(with(&bucket, Some(format!("le=\"{bound}{whole}\""))));
@@ -561,8 +560,8 @@ fn document() -> String {
     write!(out, "{PROCESS}\n{TABLE}{}", super::process::document()).unwrap();
     out.push_str("\n## Buckets\n\nUpper bounds in the unit of the name; `+Inf` follows.\n\n");
     for family in CATALOGUE {
-        if let Read::Histogram(bounds, _) = family.read {
-            let bounds: Vec<_> = bounds.iter().map(|ns| (*ns as f64 / 1e9).to_string()).collect();
+        if let Some(bounds) = family.bounds() {
+            let bounds: Vec<_> = bounds.iter().map(f64::to_string).collect();
             writeln!(out, "- `sfu_{}`: {}", family.name, bounds.join(", ")).unwrap();
         }
     }

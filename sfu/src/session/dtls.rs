@@ -34,6 +34,8 @@ use crate::wire::dtls::{self, ClientHello, Message, Reassembly, Record};
 pub enum DtlsEvent {
     /// The peer owns the announced certificate, and these are the keys.
     Connected(KeyMaterial),
+    /// Something for whoever speaks above DTLS.
+    Data(BytesMut),
     /// The peer said goodbye.
     Closed,
     /// There will be no connection.
@@ -145,6 +147,14 @@ impl Dtls {
             self.repeat_final_flight();
         }
         outcome
+    }
+
+    /// Seals what somebody above DTLS has to say. `None` while nobody would hear it.
+    pub fn seal(&mut self, now: Instant, data: &[u8]) -> Option<BytesMut> {
+        let chosen = self.chosen.as_mut().filter(|_| self.phase == Phase::Connected)?;
+        chosen.endpoint.write(now, PEER, data).ok()?;
+        chosen.drain_into(&mut self.transmits);
+        self.transmits.pop_front()
     }
 
     /// The next datagram to send.
@@ -395,6 +405,8 @@ impl Dtls {
                 self.reassembly = Reassembly::default();
                 self.resend_at = Some((now + RESEND, RESEND));
                 self.events.push_back(DtlsEvent::Connected(keys));
+                let early = self.chosen.iter_mut().flat_map(|chosen| chosen.data.drain(..));
+                self.events.extend(early.map(DtlsEvent::Data));
             }
             None => self.fail(DtlsFailure::NoProfile),
         }
@@ -415,7 +427,9 @@ impl Dtls {
             dtls::ALERT | dtls::APPLICATION_DATA if record.epoch == 1 => {}
             _ => return Err(DropReason::Malformed),
         }
-        match chosen.read_established(now, BytesMut::from(record.raw), &mut self.transmits) {
+        let read = chosen.read_established(now, BytesMut::from(record.raw), &mut self.transmits);
+        self.events.extend(chosen.data.drain(..).map(DtlsEvent::Data));
+        match read {
             Ok(Progress::Closed) | Err(Error::ErrAlertFatalOrClose) => {
                 self.end();
                 self.events.push_back(DtlsEvent::Closed);
@@ -473,6 +487,8 @@ struct Association {
     messages: u16,
     /// Record number for what we feed in plaintext.
     records: u64,
+    /// What the peer has said above DTLS. For the caller to take.
+    data: Vec<BytesMut>,
 }
 
 /// What came of a record.
@@ -521,6 +537,7 @@ impl Association {
             answered: false,
             messages: 0,
             records: 0,
+            data: Vec::new(),
         })
     }
 
@@ -546,7 +563,7 @@ impl Association {
             self.last_flight = flight.into();
             self.answered = true;
         }
-        result.map(|events| progress(&events))
+        result.map(|events| self.progress(events))
     }
 
     /// Feeds a record of the finished association; `last_flight` stays.
@@ -558,13 +575,28 @@ impl Association {
     ) -> Result<Progress, Error> {
         let result = self.endpoint.read(now, PEER, None, record);
         self.drain_into(transmits);
-        result.map(|events| progress(&events))
+        result.map(|events| self.progress(events))
     }
 
     fn drain_into(&mut self, transmits: &mut VecDeque<BytesMut>) {
         while let Some(transmit) = self.endpoint.poll_transmit() {
             transmits.push_back(transmit.message);
         }
+    }
+
+    fn progress(&mut self, events: Vec<EndpointEvent>) -> Progress {
+        let mut progress = if events.is_empty() { Progress::Silent } else { Progress::None };
+        for event in events {
+            match event {
+                EndpointEvent::ApplicationData(data) => self.data.push(data),
+                EndpointEvent::HandshakeComplete if !matches!(progress, Progress::Closed) => {
+                    progress = Progress::Complete;
+                }
+                EndpointEvent::PeerClosed => progress = Progress::Closed,
+                _ => {}
+            }
+        }
+        progress
     }
 
     fn state(&self) -> Option<&State> {
@@ -594,17 +626,6 @@ impl Association {
             local: master(server_key, server_salt),
             remote: master(client_key, client_salt),
         })
-    }
-}
-
-fn progress(events: &[EndpointEvent]) -> Progress {
-    let closed = events.iter().any(|event| matches!(event, EndpointEvent::PeerClosed));
-    let complete = events.iter().any(|event| matches!(event, EndpointEvent::HandshakeComplete));
-    match (closed, complete) {
-        (true, _) => Progress::Closed,
-        (false, true) => Progress::Complete,
-        (false, false) if events.is_empty() => Progress::Silent,
-        (false, false) => Progress::None,
     }
 }
 

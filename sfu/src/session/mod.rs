@@ -4,6 +4,7 @@
 //! between it and the router.
 
 pub mod cap;
+pub mod channels;
 pub mod downlink;
 pub mod dtls;
 pub mod feedback;
@@ -15,6 +16,7 @@ pub mod outgoing;
 pub mod quality;
 pub mod reception;
 pub mod repairs;
+pub mod report;
 pub mod rtt;
 pub mod sent;
 pub mod slot;
@@ -30,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::config::Subscribe;
+use crate::config::{DataChannels, Subscribe};
 use crate::counters::{Counters, DropKind, PathKind, Relay};
 use crate::drop::DropReason;
 use crate::ids::{MediaKind, Mid, PeerId, RoomKey, Ssrc, TrackKey};
@@ -40,6 +42,7 @@ use crate::path::Path;
 use crate::units::Bitrate;
 use crate::wire::rtp::RtpHeader;
 use cap::PublishCap;
+use channels::Channels;
 use downlink::Downlink;
 use dtls::{Dtls, DtlsEvent};
 use feedback::Feedback;
@@ -96,6 +99,10 @@ pub struct Session {
     pub policed: police::Stage,
     pub reception: Reception,
     pub quality: Quality,
+    /// What becomes of its data channels, as the host wants it.
+    pub relaying: DataChannels,
+    /// There once the peer has spoken SCTP.
+    pub channels: Option<Box<Channels>>,
     /// Packets that the peer has asked for again.
     pub nacked_packets: u64,
     /// How long what went out last had been here: audio, video.
@@ -161,6 +168,7 @@ pub struct Start {
     pub negotiation: Negotiation,
     pub interceptors: Vec<(usize, BoxedInterceptor)>,
     pub cap: Option<Bitrate>,
+    pub channels: DataChannels,
     pub reporter: Ssrc,
     /// The span of its join.
     pub span: Span,
@@ -187,6 +195,8 @@ impl Session {
             policed: police::Stage::Peace,
             reception: Reception::new(),
             quality: Quality::default(),
+            relaying: start.channels,
+            channels: None,
             nacked_packets: 0,
             forwarded_after: [None; 2],
             joined_at: now,
@@ -239,6 +249,14 @@ impl Session {
         let result = self.dtls.handle_datagram(now, datagram);
         self.collect_dtls();
         result
+    }
+
+    /// What came over DTLS: the packets of data channels, where they are agreed.
+    pub fn handle_data(&mut self, now: Instant, data: BytesMut) -> Result<(), DropReason> {
+        self.dtls.confirm();
+        let most = self.negotiation.messages().ok_or(DropReason::Malformed)?;
+        let new = || Box::new(Channels::new(now, usize::try_from(most).unwrap_or(usize::MAX)));
+        self.channels.get_or_insert_with(new).handle_packet(now, &data.freeze())
     }
 
     pub fn poll_dtls(&mut self) -> Option<DtlsEvent> {
@@ -305,6 +323,21 @@ impl Session {
         self.outbox.queue.pop_front()
     }
 
+    /// The next datagram of the data channels.
+    #[inline]
+    pub fn poll_channels(&mut self, now: Instant) -> Option<(Path, BytesMut)> {
+        let channels = self.channels.as_mut()?;
+        let path = self.ice.selected()?;
+        let packet = channels.poll_transmit(now)?;
+        Some((path, self.dtls.seal(now, &packet)?))
+    }
+
+    /// Whether the data channels have made packets: their timers have changed.
+    #[inline]
+    pub fn made_packets(&mut self) -> bool {
+        self.channels.as_mut().is_some_and(|channels| channels.take_gathered())
+    }
+
     /// Books the control datagrams for which there was no room.
     pub fn tell_crowded_out(&mut self, counters: &mut Counters) {
         let [rtcp, other] = std::mem::take(&mut self.outbox.crowded_out);
@@ -318,7 +351,8 @@ impl Session {
     }
 
     pub fn has_output(&self) -> bool {
-        !self.outbox.queue.is_empty() || !self.queue.is_empty()
+        let speaks = self.channels.as_ref().is_some_and(|channels| channels.has_output());
+        !self.outbox.queue.is_empty() || !self.queue.is_empty() || speaks
     }
 
     pub fn push_control(&mut self, path: Path, datagram: BytesMut) {
@@ -338,13 +372,17 @@ impl Session {
             ],
             None => [None; 4],
         };
-        [self.ice.poll_timeout(), self.dtls.poll_timeout()].into_iter().chain(media).flatten().min()
+        let channels = self.channels.as_ref().and_then(|channels| channels.poll_timeout());
+        [self.ice.poll_timeout(), self.dtls.poll_timeout(), channels].into_iter().chain(media).flatten().min()
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.dtls.poll_timeout().is_some_and(|at| at <= now) {
             self.dtls.handle_timeout(now);
             self.collect_dtls();
+        }
+        if let Some(channels) = &mut self.channels {
+            channels.handle_timeout(now);
         }
     }
 

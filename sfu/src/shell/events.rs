@@ -19,6 +19,8 @@ pub struct Events {
 struct State {
     queue: VecDeque<PeerEvent>,
     lagged: u64,
+    /// Of messages in the queue.
+    bytes: usize,
     /// `Left` is in the queue or delivered: nothing follows.
     closed: bool,
 }
@@ -34,10 +36,19 @@ impl Events {
         if state.closed {
             return;
         }
-        if state.queue.len() >= self.limit {
-            state.queue.pop_front();
+        if state.bytes + bytes_of(&event) > MAX_BYTES {
+            // Not the oldest: what a client says must not push out what happened to it.
+            state.lagged += 1;
+            drop(state);
+            return self.arrived.notify_one();
+        }
+        if state.queue.len() >= self.limit
+            && let Some(oldest) = state.queue.pop_front()
+        {
+            state.bytes -= bytes_of(&oldest);
             state.lagged += 1;
         }
+        state.bytes += bytes_of(&event);
         state.closed = matches!(event, PeerEvent::Left(_));
         state.queue.push_back(event);
         drop(state);
@@ -56,6 +67,7 @@ impl Events {
                     return Some(PeerEvent::Lagged(lagged));
                 }
                 if let Some(event) = state.queue.pop_front() {
+                    state.bytes -= bytes_of(&event);
                     return Some(event);
                 }
                 if state.closed {
@@ -68,6 +80,16 @@ impl Events {
         }
     }
 }
+
+fn bytes_of(event: &PeerEvent) -> usize {
+    match event {
+        PeerEvent::Message { channel, data, .. } => channel.len() + data.len(),
+        _ => 0,
+    }
+}
+
+/// Of clients' messages that wait for one slow host.
+const MAX_BYTES: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -96,5 +118,20 @@ mod tests {
         let expected = [PeerEvent::Lagged(2), PeerEvent::Connected, PeerEvent::Left(LeaveReason::Left)];
         assert_eq!(read_all(&events), expected);
         assert_eq!(read_all(&events), [], "it stays ended");
+    }
+
+    #[test]
+    fn what_clients_say_is_bounded_in_bytes_and_pushes_nothing_out() {
+        let events = Events::new(100);
+        events.push(PeerEvent::Connected);
+        let message =
+            || PeerEvent::Message { channel: String::new(), binary: true, data: vec![0; 64 * 1024].into() };
+        for _ in 0..17 {
+            events.push(message());
+        }
+        events.push(PeerEvent::Left(LeaveReason::Left));
+        let read = read_all(&events);
+        assert_eq!(read[..2], [PeerEvent::Lagged(1), PeerEvent::Connected]);
+        assert_eq!(read.len(), 2 + 16 + 1);
     }
 }

@@ -13,8 +13,8 @@ use super::load::Load;
 use super::sfu::Shared;
 use super::worker::{Command, WorkerHandle};
 use crate::config::{LayerLimit, PeerConfig};
-use crate::engine::Engine;
-use crate::error::{CapError, JoinError, NegotiateError};
+use crate::engine::{Engine, MessagePayload};
+use crate::error::{CapError, JoinError, MessageError, NegotiateError};
 use crate::event::{CapExplanation, PeerEvent};
 use crate::ids::PeerId;
 use crate::session::trace;
@@ -110,6 +110,38 @@ impl Room {
             let name = self.shared.name.clone();
             worker.call(move |engine, now| engine.set_room_cap(now, &name, cap)).await;
         }
+    }
+
+    /// Says something to everybody in the room whose client has a data channel labelled `channel` open. How many these were;
+    /// those for whom too much waits already are not among them.
+    ///
+    /// ```no_run
+    /// # async fn host(room: sluicegate::Room) -> Result<(), sluicegate::MessageError> {
+    /// let heard = room.broadcast("chat", "five minutes left").await?;
+    /// println!("{heard} of them hear it");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError::TooLarge`] beyond 64 KiB, [`MessageError::Gone`] when the SFU has shut down.
+    pub async fn broadcast(
+        &self,
+        channel: &str,
+        message: impl Into<MessagePayload>,
+    ) -> Result<usize, MessageError> {
+        let message = message.into();
+        let tell = |worker: &WorkerHandle| {
+            let (name, channel, message) = (self.shared.name.clone(), channel.to_owned(), message.clone());
+            worker.call(move |engine, _| engine.broadcast(&name, &channel, &message))
+        };
+        // Wherever the room has peers.
+        let told: Vec<_> = self.shared.sfu.workers.iter().map(tell).collect();
+        let mut heard = 0;
+        for told in told {
+            heard += told.await.unwrap_or(Err(MessageError::Gone))?;
+        }
+        Ok(heard)
     }
 }
 
@@ -297,6 +329,23 @@ impl Peer {
     pub async fn limit_layers(&self, mid: &str, limit: LayerLimit) -> bool {
         let (peer, mid) = (self.shared.id, mid.to_owned());
         self.call(move |engine, now| engine.limit_layers(now, peer, &mid, limit)).await.unwrap_or(false)
+    }
+
+    /// Says something to this peer alone, on its data channel labelled `channel`.
+    ///
+    /// It is queued then, and goes as the client has opened the channel: ordered or not, reliable or not.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError::NoChannel`] unless the client has opened it; it has 64 of them at most.
+    pub async fn send_message(
+        &self,
+        channel: &str,
+        message: impl Into<MessagePayload>,
+    ) -> Result<(), MessageError> {
+        let (peer, channel, message) = (self.shared.id, channel.to_owned(), message.into());
+        let sent = self.call(move |engine, _| engine.send_message(peer, &channel, &message));
+        sent.await.unwrap_or(Err(MessageError::Gone))
     }
 
     /// What the peer sends and gets now. `None` once it has left.

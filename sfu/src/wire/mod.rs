@@ -12,6 +12,7 @@ pub mod h265;
 pub mod red;
 pub mod rtcp;
 pub mod rtp;
+pub mod sctp;
 pub mod stun;
 pub mod vp8;
 pub mod vp9;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use interceptor::{Registry, Slot};
+use rtc::data_channel::{RTCDataChannelId, RTCDataChannelInit};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::RTCConfigurationBuilder;
 use rtc::peer_connection::configuration::interceptor_registry::{
@@ -31,7 +32,7 @@ use rtcp::extended_report::dlrr::{DLRRReport, DLRRReportBlock};
 use rtcp::extended_report::rrt::ReceiverReferenceTimeReportBlock;
 use rtcp::receiver_report::ReceiverReport;
 use sansio::Protocol;
-use sluicegate::{LeaveReason, MediaKind, PeerEvent, PeerId, Subscribe};
+use sluicegate::{DataChannels, LeaveReason, MediaKind, PeerEvent, PeerId, Subscribe};
 
 use super::Datagram;
 use super::clock::ntp;
@@ -72,6 +73,10 @@ pub struct Part {
     pub browser: bool,
     /// Whether it tells its time, as browsers on our page do that send nothing, and so learns the round trip.
     pub tells_time: bool,
+    /// Data channels that it opens: labels, and whether in order.
+    pub channels: Vec<(&'static str, bool)>,
+    /// What its host lets become of them.
+    pub relaying: DataChannels,
     /// The camera's simulcast layers: names and bits per second, smallest first. Empty: one stream.
     pub layers: Vec<(&'static str, u64)>,
 }
@@ -106,6 +111,8 @@ pub fn publishes(media: u8) -> Part {
         old_fashioned: false,
         browser: false,
         tells_time: false,
+        channels: Vec::new(),
+        relaying: DataChannels::Relayed,
         layers: Vec::new(),
     }
 }
@@ -155,6 +162,11 @@ impl Part {
         Part { video: true, layers: layers.to_vec(), ..self }
     }
 
+    /// Opens these data channels, in order.
+    pub fn speaks(self, labels: &[&'static str]) -> Part {
+        Part { channels: labels.iter().map(|label| (*label, true)).collect(), ..self }
+    }
+
     pub fn absent(self) -> Part {
         Part { absent: true, ..self }
     }
@@ -194,6 +206,9 @@ pub struct Client {
     pub layers: Vec<Source>,
     /// Layers above are switched off, as browsers do when they are short of bandwidth.
     pub active_layers: usize,
+    /// What came on its data channels: label, and bytes.
+    pub messages: Vec<(String, Vec<u8>)>,
+    channels: Vec<(RTCDataChannelId, &'static str)>,
     /// Neither sends nor receives: the cable is out.
     pub silent: bool,
     pc: RTCPeerConnection,
@@ -234,6 +249,8 @@ impl Client {
             video: None,
             layers: Vec::new(),
             active_layers: usize::MAX,
+            messages: Vec::new(),
+            channels: Vec::new(),
             silent: part.absent,
             senders: [None; 2],
             next_report: None,
@@ -247,6 +264,11 @@ impl Client {
             if if video { part.video } else { part.audio } {
                 client.publish(now, dice, index, video);
             }
+        }
+        for (label, ordered) in part.channels {
+            let init = RTCDataChannelInit { ordered, ..Default::default() };
+            let channel = client.pc.create_data_channel(label, Some(init)).expect("a channel is made");
+            client.channels.push((channel.id(), label));
         }
         for _ in 0..part.slots {
             for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
@@ -309,6 +331,14 @@ impl Client {
         let init = RTCRtpTransceiverInit { direction, streams: vec![], send_encodings: vec![] };
         let id = self.pc.add_transceiver_from_track(track, Some(init)).expect("a track is added");
         self.senders[1] = self.pc.rtp_transceiver(id).and_then(|transceiver| transceiver.sender());
+    }
+
+    /// Says something on one of its data channels.
+    pub fn say(&mut self, now: Instant, label: &str, text: &str) {
+        let (id, _) = *self.channels.iter().find(|(_, other)| *other == label).expect("it has this channel");
+        let mut channel = self.pc.data_channel(id).expect("it is there");
+        channel.send_text(now, text).expect("it is open");
+        self.wake = None;
     }
 
     /// Stops a camera or a microphone; the next offer says so.
@@ -411,7 +441,11 @@ impl Client {
             }
         }
         while let Some(TaggedRTCMessage { message, .. }) = self.pc.poll_read() {
-            if let RTCMessage::RtpPacket(_, packet) = message {
+            if let RTCMessage::DataChannelMessage(id, message) = message {
+                let label =
+                    self.channels.iter().find(|(other, _)| *other == id).map_or("", |(_, label)| label);
+                self.messages.push((label.to_owned(), message.data.to_vec()));
+            } else if let RTCMessage::RtpPacket(_, packet) = message {
                 let seen =
                     self.sink.take(now, &packet).filter(|seen| seen.content.video && self.part.browser);
                 if let Some(seen) = seen {

@@ -241,6 +241,7 @@ impl World {
         let mut client = Client::new(self.now, &mut self.dice, (room, name), index, addr, self.key, part);
         let offer = client.offer(self.now);
         let mut config = PeerConfig::new(name).subscribe(client.part.subscribe.clone());
+        config = config.channels(client.part.relaying);
         if let Some(cap) = client.part.cap {
             config = config.publish_cap(cap);
         }
@@ -267,6 +268,13 @@ impl World {
         self.signal();
         self.poll_client(index);
         Ok(Seat { index, uplink: LinkId(2 * index), downlink: LinkId(2 * index + 1) })
+    }
+
+    /// A client says something on one of its data channels.
+    pub fn say(&mut self, seat: Seat, label: &str, text: &str) {
+        let now = self.now;
+        self[seat].say(now, label, text);
+        self.poll_client(seat.index);
     }
 
     /// The host lets the client go.

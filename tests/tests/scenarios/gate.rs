@@ -1,5 +1,6 @@
 //! Hostile datagrams, while an honest room goes on. Judged by content: `knowledge/threats.md` §3.
 
+mod association;
 mod consent;
 mod datagram;
 mod description;

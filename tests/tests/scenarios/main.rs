@@ -2,6 +2,7 @@
 
 mod call;
 mod caps;
+mod channels;
 mod churn;
 mod cores;
 mod crowd;

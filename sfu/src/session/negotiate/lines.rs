@@ -137,7 +137,7 @@ const MAX_CANDIDATES: usize = 1024;
 /// Payload types are seven bits.
 const MAX_FORMATS: usize = 128;
 /// Lines of each kind in one section; a browser needs a quarter of these.
-const PER_SECTION: [(&str, usize); 15] = [
+const PER_SECTION: [(&str, usize); 17] = [
     ("rtpmap", 128),
     ("fmtp", 128),
     ("rtcp-fb", 512),
@@ -153,8 +153,10 @@ const PER_SECTION: [(&str, usize); 15] = [
     ("setup", 1),
     ("ice-ufrag", 1),
     ("ice-pwd", 1),
+    ("sctp-port", 1),
+    ("max-message-size", 1),
 ];
-const KEPT: [&str; 25] = [
+const KEPT: [&str; 27] = [
     "group",
     "mid",
     "ice-ufrag",
@@ -180,6 +182,8 @@ const KEPT: [&str; 25] = [
     "ssrc-group",
     "rid",
     "simulcast",
+    "sctp-port",
+    "max-message-size",
 ];
 const PREAMBLE: &str = "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n";
 

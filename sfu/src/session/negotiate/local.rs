@@ -10,6 +10,7 @@ use rtc_sdp::{MediaDescription, SessionDescription};
 use super::section::{Section, SectionExtension, Slot};
 use super::simulcast;
 use crate::ids::{MediaKind, Mid, Ssrc};
+use crate::session::channels::MAX_MESSAGE;
 use crate::units::Bitrate;
 
 /// What the engine tells about itself, constant per peer until an ICE restart.
@@ -82,6 +83,11 @@ impl Writing<'_> {
         }
         if section.live {
             self.transport(&mut lines, section.mid);
+        }
+        if section.live && section.messages.is_some() {
+            lines.value("sctp-port", SCTP_PORT.to_string());
+            lines.value("max-message-size", MAX_MESSAGE.to_string());
+        } else if section.live {
             lines.flag("rtcp-mux");
             rtp(&mut lines, section);
             layers(&mut lines, section);
@@ -209,6 +215,9 @@ fn bandwidth(ceiling: Bitrate) -> Vec<Bandwidth> {
         |kind: &str, bandwidth| Bandwidth { experimental: false, bandwidth_type: kind.to_owned(), bandwidth };
     vec![line("AS", ceiling.as_bps().div_ceil(1000)), line("TIAS", ceiling.as_bps())]
 }
+
+/// RFC 8841 §5.1: the usual one. Over DTLS it tells nothing apart.
+const SCTP_PORT: u16 = 5_000;
 
 struct Attributes<'a>(&'a mut MediaDescription);
 

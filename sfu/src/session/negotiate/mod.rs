@@ -197,6 +197,16 @@ impl Negotiation {
         agreed.chain(&self.agreed.fresh).map(|slot| &slot.downlink)
     }
 
+    /// Data channels are refused from now on.
+    pub fn refuse_channels(&mut self) {
+        self.agreed.serves_channels = false;
+    }
+
+    /// Bytes that the peer takes in one message, where data channels are agreed.
+    pub fn messages(&self) -> Option<u64> {
+        self.agreed.sections.iter().filter(|section| section.live).find_map(|section| section.messages)
+    }
+
     /// The m-lines of the last description on which nothing flows though somebody wanted it.
     pub fn rejected(&self) -> &[(Mid, Rejection)] {
         &self.agreed.rejected

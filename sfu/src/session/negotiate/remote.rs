@@ -55,6 +55,8 @@ pub(super) struct RemoteMedia {
     pub msid: Option<(String, String)>,
     /// What it offers to send as simulcast, paused layers too.
     pub layers: Vec<Layer>,
+    /// It is for data channels (RFC 8841): the bytes that the peer takes in one message.
+    pub messages: Option<u64>,
     transport: Transport,
 }
 
@@ -213,6 +215,7 @@ impl RemoteMedia {
             ssrcs: ssrcs(attributes),
             msid: values(attributes, "msid").next().map(msid),
             layers: simulcast::offered(values(attributes, "rid"), values(attributes, "simulcast")),
+            messages: messages(media),
             transport: Transport::read(attributes),
         })
     }
@@ -318,6 +321,23 @@ fn ssrcs(attributes: &[Attribute]) -> Vec<SsrcBinding> {
 fn bundle(attributes: &[Attribute]) -> Vec<Mid> {
     let group = values(attributes, "group").find_map(|group| group.strip_prefix("BUNDLE"));
     group.unwrap_or("").split_ascii_whitespace().take(MAX_SECTIONS).filter_map(Mid::new).collect()
+}
+
+/// RFC 8841 §4 to §6: data channels over SCTP over DTLS over UDP, on a port, with messages so large. 64 KiB unless said; 0 is
+/// any size.
+fn messages(media: &MediaDescription) -> Option<u64> {
+    let name = &media.media_name;
+    let protocol = name.protos.iter().map(String::as_str).eq(["UDP", "DTLS", "SCTP"]);
+    let format = name.formats.iter().map(String::as_str).eq(["webrtc-datachannel"]);
+    if name.media != "application" || !protocol || !format {
+        return None;
+    }
+    let port: u16 = values(&media.attributes, "sctp-port").next()?.trim().parse().ok()?;
+    let size = match values(&media.attributes, "max-message-size").next() {
+        Some(size) => size.trim().parse().ok()?,
+        None => 65_536,
+    };
+    (port != 0).then_some(if size == 0 { u64::MAX } else { size })
 }
 
 fn msid(value: &str) -> (String, String) {

@@ -63,7 +63,8 @@ pub(crate) enum Origin {
 pub enum Rejection {
     /// We forward none of its codecs.
     NoCodec,
-    /// Data channels are not served yet.
+    /// Data channels that the host does not want this peer to have, a second line for them, or one that does not say how
+    /// (RFC 8841).
     DataChannel,
     /// Neither audio nor video over `RTP/SAVPF`.
     UnknownMedia,
@@ -102,6 +103,8 @@ pub(super) struct Section {
     pub told_wish: bool,
     /// The publish ceiling has been written once.
     pub ceiling_told: bool,
+    /// It is for data channels: bytes that the peer takes in one message.
+    pub messages: Option<u64>,
 }
 
 /// A downlink with the names it is announced under.
@@ -147,7 +150,13 @@ impl Section {
             described_send: false,
             told_wish: false,
             ceiling_told: false,
+            messages: None,
         }
+    }
+
+    /// A line for data channels, which we serve.
+    pub fn channels(media: &RemoteMedia) -> Section {
+        Section { live: true, messages: media.messages, ..Section::stopped(media) }
     }
 
     /// A slot of ours, to be offered.
@@ -176,6 +185,7 @@ impl Section {
             told_wish: slot.downlink.active,
             slot: Some(slot),
             ceiling_told: false,
+            messages: None,
         }
     }
 

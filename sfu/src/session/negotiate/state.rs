@@ -26,6 +26,8 @@ pub(super) struct State {
     media_allow_mixed: bool,
     payload_types: PayloadTypes,
     extension_ids: ExtensionIds,
+    /// The host lets the peer have data channels.
+    pub serves_channels: bool,
 }
 
 impl State {
@@ -40,6 +42,7 @@ impl State {
             media_allow_mixed: false,
             payload_types: PayloadTypes::new(),
             extension_ids: ExtensionIds::new(),
+            serves_channels: true,
         }
     }
 
@@ -131,7 +134,15 @@ impl State {
         let codecs = CodecBinding::of(media);
         let reason = match media.kind {
             _ if !media.live => None,
-            None if media.name == "application" => Some(Rejection::DataChannel),
+            None if media.name == "application" => {
+                let bundled = media.mid.is_some_and(|mid| offer.bundle.contains(&mid));
+                let other = |(at, section): (usize, &Section)| at != index && section.messages.is_some();
+                let taken = self.sections.iter().enumerate().any(other);
+                if self.serves_channels && bundled && !taken && media.messages.is_some() {
+                    return Section::channels(media);
+                }
+                Some(Rejection::DataChannel)
+            }
             Some(_) if media.is_savpf() && !codecs.is_empty() => None,
             Some(_) if media.is_savpf() => Some(Rejection::NoCodec),
             _ => Some(Rejection::UnknownMedia),
@@ -254,6 +265,10 @@ impl State {
                 *section = Section::stopped(media);
                 continue;
             }
+            if section.messages.is_some() {
+                section.messages = media.messages.or(section.messages);
+                continue;
+            }
             section.narrow(media);
             let receives = section.uplink.is_some();
             section.agree(media, index, two_byte, receives);
@@ -281,7 +296,7 @@ impl State {
             if !answer.bundle.contains(&mid) {
                 return Err(AnswerError::NotBundled { mid });
             }
-            if !media.rtcp_mux {
+            if !media.rtcp_mux && section.kind.is_some() {
                 return Err(AnswerError::NoRtcpMux { mid });
             }
         }

@@ -136,7 +136,7 @@ fn golden_offers_get_answers_that_fit_them() {
                 (theirs.mid, &theirs.name, &theirs.protos),
                 "{name}"
             );
-            assert_eq!(ours.live, theirs.kind.is_some(), "{name}");
+            assert_eq!(ours.live, theirs.kind.is_some() || theirs.messages.is_some(), "{name}");
             assert!(ours.formats.iter().all(|pt| theirs.formats.contains(pt)), "{name}");
             for extension in &ours.extensions {
                 assert!(
@@ -197,10 +197,72 @@ fn slots_a_client_offers_are_named_for_lip_sync_and_keep_their_ssrcs() {
 }
 
 #[test]
-fn data_channels_keep_their_place_unserved() {
-    let negotiation = joined("firefox-balanced");
-    assert_eq!(negotiation.rejected(), [(mid("3"), Rejection::DataChannel)]);
-    assert_eq!(joined("chromium-data").rejected(), [(mid("0"), Rejection::DataChannel)]);
+fn data_channels_are_served() {
+    for (name, most) in [("firefox-balanced", 1_073_741_823), ("chromium-data", 262_144)] {
+        let mut negotiation = negotiation();
+        let answer = negotiation.handle_offer(golden(name)).unwrap();
+        assert_eq!(negotiation.rejected(), [], "{name}");
+        assert_eq!(negotiation.messages(), Some(most), "{name}");
+        let (_, line) = answer.split_once("m=application ").unwrap();
+        assert!(line.starts_with("9 UDP/DTLS/SCTP webrtc-datachannel\r\n"), "{line}");
+        assert!(
+            line.contains("\r\na=sctp-port:5000\r\n") && line.contains("\r\na=max-message-size:65536\r\n")
+        );
+        let line = line.split("m=").next().unwrap();
+        assert!(!line.contains("rtcp-mux") && !line.contains("a=inactive"), "{line}");
+    }
+}
+
+const DATA: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\na=ice-ufrag:abcd\r\n\
+    a=ice-pwd:abcdefghijklmnopqrstuv\r\na=fingerprint:sha-256 AB:CD\r\n\
+    m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=sctp-port:5000\r\n";
+
+#[test]
+fn a_data_channel_line_says_how_or_is_rejected() {
+    let offered = |sdp: &str| {
+        let mut negotiation = negotiation();
+        let answer = negotiation.handle_offer(sdp).unwrap();
+        let rejected = negotiation.rejected() == [(mid("0"), Rejection::DataChannel)];
+        assert_eq!(rejected, negotiation.messages().is_none());
+        assert_eq!(rejected, answer.contains("m=application 0 "), "{answer}");
+        negotiation.messages()
+    };
+    assert_eq!(offered(DATA), Some(65_536), "RFC 8841 §6.1");
+    assert_eq!(offered(&format!("{DATA}a=max-message-size:0\r\n")), Some(u64::MAX));
+    assert_eq!(offered(&format!("{DATA}a=max-message-size:7\r\n")), Some(7));
+    assert_eq!(offered(&format!("{DATA}a=max-message-size:x\r\n")), None);
+    assert_eq!(offered(&DATA.replace("a=sctp-port:5000\r\n", "")), None);
+    assert_eq!(offered(&DATA.replace("sctp-port:5000", "sctp-port:0")), None);
+    assert_eq!(offered(&DATA.replace("sctp-port:5000", "sctp-port:70000")), None);
+    assert_eq!(offered(&DATA.replace("UDP/DTLS/SCTP", "TCP/DTLS/SCTP")), None);
+    assert_eq!(offered(&DATA.replace("UDP/DTLS/SCTP webrtc-datachannel", "DTLS/SCTP 5000")), None);
+    assert_eq!(offered(&DATA.replace("webrtc-datachannel", "other")), None);
+}
+
+#[test]
+fn one_line_of_data_channels_and_only_if_the_host_wants_them() {
+    let second = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:1\r\na=sctp-port:5000\r\n";
+    let both = format!("{}{second}", DATA.replace("BUNDLE 0", "BUNDLE 0 1"));
+    let mut served = negotiation();
+    served.handle_offer(&both).unwrap();
+    assert_eq!(served.rejected(), [(mid("1"), Rejection::DataChannel)]);
+    assert!(served.messages().is_some());
+
+    let mut refusing = negotiation();
+    refusing.refuse_channels();
+    refusing.handle_offer(DATA).unwrap();
+    assert_eq!(refusing.rejected(), [(mid("0"), Rejection::DataChannel)]);
+}
+
+#[test]
+fn renegotiation_keeps_data_channels() {
+    let mut negotiation = joined("chromium-data");
+    negotiation.handle_offer(golden("chromium-data")).unwrap();
+    assert!(negotiation.messages().is_some());
+    negotiation.add_slot(MediaKind::Audio, "ada", "microphone");
+    let offer = agree(&mut negotiation).unwrap();
+    assert!(offer.contains("m=application 9 ") && offer.contains("a=setup:actpass"), "{offer}");
+    assert!(negotiation.messages().is_some());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use bytes::BytesMut;
 use sluicegate::sans_io::{Outbound, Ssrc};
 use sluicegate::{Subscribe, TrackFilter};
 use sluicegate_benches::memory::{MemoryClient, PUBLISH, SIMULCAST, SUBSCRIBE};
@@ -41,6 +42,32 @@ impl Mallory {
         let offer = of_any_codec(SUBSCRIBE).replace("a=extmap:13 ", &format!("{descriptors}a=extmap:13 "));
         let filter = TrackFilter { publisher: Some(publisher.to_string()), ..Default::default() };
         Mallory::join(world, room, number, (&offer, Subscribe::Slots(filter)))
+    }
+
+    /// Publishes as well, and has data channels.
+    pub fn speaking(world: &mut World, room: &str, number: u32) -> Mallory {
+        let line = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:9\r\na=sctp-port:5000\r\n";
+        let offer = PUBLISH.replace("a=group:BUNDLE 0 1", "a=group:BUNDLE 0 1 9");
+        Mallory::join(world, room, number, (&format!("{offer}{line}"), Subscribe::Nothing))
+    }
+
+    /// Sends an SCTP packet, whatever is in it.
+    pub fn send_sctp(&mut self, world: &mut World, packet: &[u8]) {
+        let secure = self.client.secure.as_mut().expect("it is connected");
+        secure.say(world.now, packet).expect("DTLS carries anything");
+        while let Some(datagram) = secure.poll_transmit() {
+            world.inject(self.client.path.remote, &datagram);
+        }
+    }
+
+    /// The SCTP packets that have come to it.
+    pub fn hears_sctp(&mut self, world: &mut World) -> Vec<BytesMut> {
+        let heard = world.heard_at(self.client.path.remote);
+        let secure = self.client.secure.as_mut().expect("it is connected");
+        for datagram in heard.iter().filter(|datagram| is_dtls(datagram)) {
+            secure.handle(world.now, datagram).expect("the server is honest");
+        }
+        std::mem::take(&mut secure.data)
     }
 
     /// Receives two publishers, as a player does.
