@@ -121,6 +121,7 @@ impl Channels {
         Ok(())
     }
 
+    /// What has come of it.
     pub fn poll_event(&mut self) -> Option<ChannelEvent> {
         self.events.pop_front()
     }
@@ -156,6 +157,7 @@ impl Channels {
         Ok(())
     }
 
+    /// Whether [`poll_transmit`](Self::poll_transmit) may have something.
     pub fn has_output(&self) -> bool {
         self.stirred || !self.packets.is_empty()
     }
@@ -179,6 +181,7 @@ impl Channels {
         self.association.as_ref()?.1.poll_timeout()
     }
 
+    /// Has the library do what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_none_or(|at| at > now) {
             return;
