@@ -1,6 +1,7 @@
 //! What a host hears about its peers.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 pub use crate::session::negotiate::Rejection;
 use crate::{Bitrate, MediaKind, PeerId};
@@ -92,6 +93,11 @@ pub enum PeerEvent {
     Unreachable {
         /// What the client was told.
         announced: Vec<SocketAddr>,
+    },
+    /// The node is being left ([`Sfu::drain`](crate::Sfu::drain)): let the client join again elsewhere.
+    Draining {
+        /// The time there is for that, from now on.
+        deadline: Duration,
     },
     /// The peer is gone; nothing follows.
     Left(LeaveReason),

@@ -8,6 +8,7 @@ pub mod axum;
 mod catalogue;
 mod collector;
 mod host;
+mod saturation;
 mod scrape;
 mod shard;
 mod snapshot;
@@ -16,5 +17,6 @@ mod tests;
 
 pub use collector::{Metrics, OPENMETRICS_TEXT};
 pub(crate) use host::HostReadings;
+pub(crate) use saturation::{SaturationReadings, WorkerSaturation};
 pub(crate) use shard::{Shard, WorkerCounters};
 pub use snapshot::{MetricFamily, MetricKind, MetricSample, MetricValue, MetricsSnapshot};

@@ -77,6 +77,10 @@ pub enum Command {
     Leave {
         peer: PeerId,
     },
+    /// Tells every peer that the node is being left.
+    Draining {
+        deadline: Duration,
+    },
     PeerStats {
         peer: PeerId,
         reply: Reply<Option<PeerStats>>,
@@ -347,6 +351,9 @@ impl Worker {
             }
             Command::Leave { peer } => {
                 self.guarded(|engine| engine.leave(now, peer));
+            }
+            Command::Draining { deadline } => {
+                self.events.values().for_each(|events| events.push(PeerEvent::Draining { deadline }));
             }
             Command::PeerStats { peer, reply } => {
                 let stats = self.guarded(|engine| engine.peer_stats(now, peer));
