@@ -1,8 +1,10 @@
 //! What a client hears when it does not get what it asked for.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use sluicegate::{JoinError, NegotiateError, OfferError, RoomError};
+use sluicegate::{JoinError, NegotiateError, OfferError, Refused, RoomError};
 
 use crate::token::TokenError;
 
@@ -12,11 +14,13 @@ pub struct Refusal {
     pub status: StatusCode,
     pub code: &'static str,
     pub message: String,
+    /// When to ask again, if the engine says.
+    pub retry_after: Option<Duration>,
 }
 
 impl Refusal {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Refusal {
-        Refusal { status, code, message: message.into() }
+        Refusal { status, code, message: message.into(), retry_after: None }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Refusal {
@@ -42,7 +46,17 @@ impl Refusal {
 
 impl From<RoomError> for Refusal {
     fn from(error: RoomError) -> Refusal {
-        Refusal::busy(error)
+        match error {
+            RoomError::Refused(refused) => refused.into(),
+            _ => Refusal::busy(error),
+        }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Refusal {
+        let retry_after = Some(refused.retry_after);
+        Refusal { retry_after, ..Refusal::busy(refused) }
     }
 }
 
@@ -50,6 +64,7 @@ impl From<JoinError> for Refusal {
     fn from(error: JoinError) -> Refusal {
         match error {
             JoinError::Offer { .. } => Refusal::bad_offer(error),
+            JoinError::Refused(refused) => refused.into(),
             _ => Refusal::busy(error),
         }
     }
@@ -82,7 +97,8 @@ impl IntoResponse for Refusal {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+                let wait = self.retry_after.unwrap_or(RETRY_AFTER).as_secs_f64().ceil();
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(wait as u64));
             }
             _ => {}
         }
@@ -101,4 +117,4 @@ pub fn sentence(error: &dyn std::error::Error) -> String {
     text
 }
 
-const RETRY_AFTER_SECONDS: &str = "5";
+const RETRY_AFTER: Duration = Duration::from_secs(5);

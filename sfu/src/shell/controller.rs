@@ -96,8 +96,9 @@ impl Controls {
         self.noisy.read().contains(room)
     }
 
-    /// How the drain goes.
+    /// How a drain that is asked for now goes: what was found before is forgotten.
     pub fn drain(&self) -> watch::Receiver<Drain> {
+        self.drain.send_replace(Drain::Underway);
         self.drain.subscribe()
     }
 
@@ -293,7 +294,7 @@ impl<'a> Steering<'a> {
         let drain = if self.empty >= EMPTY || door.state() == NodeState::Drained {
             door.set_drained();
             Drain::Done
-        } else if now >= deadline {
+        } else if look.handles > 0 && now >= deadline {
             Drain::Late(usize::try_from(look.handles).unwrap_or(usize::MAX))
         } else {
             Drain::Underway
