@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
+use sluicegate::signaling::Region;
 use sluicegate::{Bitrate, Saturation};
 
 use crate::name::Name;
@@ -69,6 +70,9 @@ pub struct Serve {
     /// Serve /debug/rooms, which names rooms, to whoever passes this as `Authorization: Bearer`.
     #[arg(long, env = ADMIN_ENV, hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub admin_token: Option<String>,
+    /// Where this server runs, as the label `region` of its signalling metrics.
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    pub region: Region,
     /// Bots of this process that publish a small clip of our own making, to fill a room: 0 to 20.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=20))]
     pub bots: u8,

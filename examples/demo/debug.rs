@@ -9,15 +9,17 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sluicegate::{By, RoomStats, Sfu};
+use sluicegate::signaling::AuthFailure;
+use sluicegate::{By, RoomStats};
 
+use crate::host::Host;
 use crate::refusal::Refusal;
 
 /// Without a token of the operator's there is no such route.
-pub fn router(sfu: Sfu, token: Option<String>) -> Router {
+pub fn router(host: Host, token: Option<String>) -> Router {
     match token {
         Some(token) => {
-            let admin = Arc::new(Admin { sfu, token });
+            let admin = Arc::new(Admin { host, token });
             Router::new().route("/debug/rooms", get(rooms)).with_state(admin)
         }
         None => Router::new(),
@@ -25,7 +27,7 @@ pub fn router(sfu: Sfu, token: Option<String>) -> Router {
 }
 
 struct Admin {
-    sfu: Sfu,
+    host: Host,
     token: String,
 }
 
@@ -54,8 +56,10 @@ async fn rooms(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Value>, Refusal> {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    verify_slices_are_equal(given.trim().as_bytes(), admin.token.as_bytes()).map_err(|_| {
+    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default().trim();
+    verify_slices_are_equal(given.as_bytes(), admin.token.as_bytes()).map_err(|_| {
+        let why = if given.is_empty() { AuthFailure::Missing } else { AuthFailure::Invalid };
+        admin.host.signaling().auth_failed(why);
         let words = "pass the demo's --admin-token as `Authorization: Bearer TOKEN`";
         Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", words)
     })?;
@@ -65,7 +69,7 @@ async fn rooms(
         Weight::Participants => By::Participants,
         Weight::Nacks => By::Nacks,
     };
-    let rooms = admin.sfu.top_rooms(wanted.n.min(MOST), by).await;
+    let rooms = admin.host.sfu().top_rooms(wanted.n.min(MOST), by).await;
     Ok(Json(rooms.iter().map(told).collect()))
 }
 
@@ -92,7 +96,7 @@ const MOST: usize = 1_000;
 mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
-    use sluicegate::Config;
+    use sluicegate::{Config, Sfu};
     use tower::ServiceExt;
 
     use super::*;
@@ -108,7 +112,8 @@ mod tests {
     #[tokio::test]
     async fn only_the_operator_hears_who_is_there() {
         let sfu = Sfu::start(Config::new("127.0.0.1:0".parse().unwrap())).await.unwrap();
-        let router = |token: Option<&str>| router(sfu.clone(), token.map(str::to_owned));
+        let host = Host::new(sfu, None, "test".parse().unwrap());
+        let router = |token: Option<&str>| router(host.clone(), token.map(str::to_owned));
         for (token, given, status) in [
             (None, "Bearer secret", 404),
             (Some("secret"), "", 401),

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use serde::Deserialize;
 use sluicegate::Sfu;
+use sluicegate::signaling::{Region, SignalingMetrics};
 use tokio::sync::watch;
 
 use crate::name::Name;
 use crate::refusal::Refusal;
 use crate::roster::Roster;
 use crate::sessions::Sessions;
+use crate::tally;
 use crate::token::{Signer, TokenError, UnixTime};
 
 /// The engine and what the demo keeps beside it.
@@ -21,6 +23,7 @@ struct Shared {
     sfu: Sfu,
     /// `None` lets everybody in.
     signer: Option<Signer>,
+    signaling: SignalingMetrics,
     roster: Roster,
     sessions: Sessions,
     closing: watch::Sender<bool>,
@@ -42,12 +45,14 @@ pub struct Entry {
 }
 
 impl Host {
-    pub fn new(sfu: Sfu, signer: Option<Signer>) -> Host {
+    pub fn new(sfu: Sfu, signer: Option<Signer>, region: Region) -> Host {
         let (closing, _) = watch::channel(false);
+        let signaling = tally::signaling(region);
         Host(Arc::new(Shared {
             sfu,
             signer,
-            roster: Roster::default(),
+            roster: Roster::new(signaling.clone()),
+            signaling,
             sessions: Sessions::default(),
             closing,
         }))
@@ -55,6 +60,11 @@ impl Host {
 
     pub fn sfu(&self) -> &Sfu {
         &self.0.sfu
+    }
+
+    /// What the doors count.
+    pub fn signaling(&self) -> &SignalingMetrics {
+        &self.0.signaling
     }
 
     pub fn roster(&self) -> &Roster {
@@ -82,10 +92,22 @@ impl Host {
         let name = name.ok_or_else(|| Refusal::bad_request("say who you are: add ?name= to the address"))?;
         let name: Name = name.parse().map_err(|wrong| Refusal::bad_request(format!("the name {wrong}")))?;
         if let Some(signer) = &self.0.signer {
-            let token = bearer(headers)?.or(query.token.as_deref()).ok_or(TokenError::Missing)?;
-            signer.check(UnixTime::now(), &room, &name, token)?;
+            self.check(signer, &room, &name, query, headers)
+                .inspect_err(|error| self.0.signaling.auth_failed((*error).into()))?;
         }
         Ok(Entry { room, name })
+    }
+
+    fn check(
+        &self,
+        signer: &Signer,
+        room: &Name,
+        name: &Name,
+        query: &Query,
+        headers: &HeaderMap,
+    ) -> Result<(), TokenError> {
+        let token = bearer(headers)?.or(query.token.as_deref()).ok_or(TokenError::Missing)?;
+        signer.check(UnixTime::now(), room, name, token)
     }
 
     pub fn is_closing(&self) -> bool {
@@ -115,17 +137,13 @@ impl Closing {
 }
 
 /// The token of an `Authorization: Bearer` header, RFC 6750 §2.1.
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, TokenError> {
     let Some(value) = headers.get(header::AUTHORIZATION) else {
         return Ok(None);
     };
     let token = value.to_str().ok().and_then(|value| value.split_once(' '));
     match token {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
-        _ => Err(Refusal::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "the Authorization header is not of the form `Bearer TOKEN`",
-        )),
+        _ => Err(TokenError::Scheme),
     }
 }

@@ -15,6 +15,7 @@ mod sessions;
 mod site;
 mod socket;
 mod startup;
+mod tally;
 mod tls;
 mod token;
 mod whip;
@@ -76,7 +77,7 @@ async fn serve(args: Serve) -> Result<(), StartupError> {
         .map_err(|error| StartupError::engine(args.media, &error))?;
     greet(&sfu, http, &reachable_ips, tls.is_some());
 
-    let host = Host::new(sfu.clone(), args.join_secret.as_deref().map(Signer::new));
+    let host = Host::new(sfu.clone(), args.join_secret.as_deref().map(Signer::new), args.region);
     if args.bots > 0 {
         bots::fill(&host, &args.bots_room, args.bots).await?;
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -86,7 +87,7 @@ async fn serve(args: Serve) -> Result<(), StartupError> {
     }
     let handle = Handle::new();
     tokio::spawn(stop_on_signal(host.clone(), args.drain, handle.clone()));
-    let pages = site::router(host).merge(debug::router(sfu.clone(), args.admin_token));
+    let pages = site::measured(&host, args.admin_token);
     serve_http(listener, tls, handle, pages)
         .await
         .map_err(|error| StartupError::socket("--http", "TCP", args.http, &error))?;

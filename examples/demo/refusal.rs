@@ -16,11 +16,13 @@ pub struct Refusal {
     pub message: String,
     /// When to ask again, if the engine says.
     pub retry_after: Option<Duration>,
+    /// Whether it is a failure of ours, and not an answer.
+    pub is_fault: bool,
 }
 
 impl Refusal {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Refusal {
-        Refusal { status, code, message: message.into(), retry_after: None }
+        Refusal { status, code, message: message.into(), retry_after: None, is_fault: false }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Refusal {
@@ -42,13 +44,18 @@ impl Refusal {
     fn busy(error: impl std::error::Error) -> Refusal {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", sentence(&error))
     }
+
+    /// The engine is gone, and the demo did not send it away: who comes while that closes is refused before.
+    fn fault(error: impl std::error::Error) -> Refusal {
+        Refusal { is_fault: true, ..Refusal::busy(error) }
+    }
 }
 
 impl From<RoomError> for Refusal {
     fn from(error: RoomError) -> Refusal {
         match error {
             RoomError::Refused(refused) => refused.into(),
-            _ => Refusal::busy(error),
+            _ => Refusal::fault(error),
         }
     }
 }
@@ -65,7 +72,8 @@ impl From<JoinError> for Refusal {
         match error {
             JoinError::Offer { .. } => Refusal::bad_offer(error),
             JoinError::Refused(refused) => refused.into(),
-            _ => Refusal::busy(error),
+            JoinError::Full { .. } => Refusal::busy(error),
+            _ => Refusal::fault(error),
         }
     }
 }

@@ -5,14 +5,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use sluicegate::PeerId;
+use sluicegate::signaling::{ActiveGuard, SignalingMetrics};
 
 use crate::name::Name;
 
 /// The engine tells a peer of those who join after it; the roster names those who were there before.
 ///
 /// Grows with the engine's peers and is bounded by the engine's limits.
-#[derive(Default)]
-pub struct Roster(Mutex<HashMap<Name, Vec<Member>>>);
+pub struct Roster {
+    rooms: Mutex<HashMap<Name, Present>>,
+    signaling: SignalingMetrics,
+}
+
+struct Present {
+    members: Vec<Member>,
+    _counted: ActiveGuard,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Member {
@@ -22,17 +30,22 @@ pub struct Member {
 }
 
 impl Roster {
+    pub fn new(signaling: SignalingMetrics) -> Roster {
+        Roster { rooms: Mutex::default(), signaling }
+    }
+
     pub fn enter(&self, room: &Name, member: Member) {
-        self.rooms().entry(room.clone()).or_default().push(member);
+        let begin = || Present { members: Vec::new(), _counted: self.signaling.room() };
+        self.rooms().entry(room.clone()).or_insert_with(begin).members.push(member);
     }
 
     pub fn leave(&self, room: &Name, peer: PeerId) {
         let mut rooms = self.rooms();
-        let Some(members) = rooms.get_mut(room) else {
+        let Some(present) = rooms.get_mut(room) else {
             return;
         };
-        members.retain(|member| member.peer != peer);
-        if members.is_empty() {
+        present.members.retain(|member| member.peer != peer);
+        if present.members.is_empty() {
             rooms.remove(room);
         }
     }
@@ -40,12 +53,12 @@ impl Roster {
     /// Everybody in the room but `peer`.
     pub fn others(&self, room: &Name, peer: PeerId) -> Vec<Member> {
         let rooms = self.rooms();
-        let members = rooms.get(room).into_iter().flatten();
+        let members = rooms.get(room).into_iter().flat_map(|present| &present.members);
         members.filter(|member| member.peer != peer).cloned().collect()
     }
 
-    fn rooms(&self) -> MutexGuard<'_, HashMap<Name, Vec<Member>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rooms(&self) -> MutexGuard<'_, HashMap<Name, Present>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,10 @@
 //! A peer in its room, and the log's account of it.
 
-use sluicegate::{Peer, PeerConfig, PeerEvent, Subscribe};
+use std::sync::{Mutex, PoisonError};
+
+use sluicegate::signaling::IceStatus;
+use sluicegate::{LeaveReason, Peer, PeerConfig, PeerEvent, Subscribe};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::host::{Entry, Host};
@@ -14,6 +18,8 @@ pub struct Seat {
     room: Name,
     door: Door,
     peer: Peer,
+    /// When it was answered, until it has a path to us.
+    searching: Mutex<Option<Instant>>,
 }
 
 /// How a peer came in.
@@ -38,7 +44,8 @@ impl Seat {
         let (peer, answer) = room.join(config, offer).await?;
         info!(room = %entry.room, peer = %peer.id(), ?door, "joined");
         host.roster().enter(&entry.room, Member { peer: peer.id(), name: entry.name.to_string() });
-        Ok((Seat { host: host.clone(), room: entry.room.clone(), door, peer }, answer))
+        let searching = Mutex::new(Some(Instant::now()));
+        Ok((Seat { host: host.clone(), room: entry.room.clone(), door, peer, searching }, answer))
     }
 
     pub fn room(&self) -> &Name {
@@ -60,10 +67,29 @@ impl Seat {
 
     pub async fn next_event(&self) -> Option<PeerEvent> {
         let event = self.peer.next_event().await;
+        self.tally(event.as_ref());
         if let Some(PeerEvent::Unreachable { announced }) = &event {
             warn!(room = %self.room, peer = %self.peer.id(), ?announced, "unreachable: no packet came to the announced addresses");
         }
         event
+    }
+
+    /// How long finding a path took, once that is known.
+    fn tally(&self, event: Option<&PeerEvent>) {
+        let signaling = self.host.signaling();
+        let done = || self.searching.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match event {
+            Some(PeerEvent::IceConnected { after }) => {
+                done();
+                signaling.ice_negotiated(IceStatus::Connected, *after);
+            }
+            Some(PeerEvent::Left(LeaveReason::IceTimeout)) => {
+                if let Some(since) = done() {
+                    signaling.ice_negotiated(IceStatus::Failed, since.elapsed());
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Keeps the peer until it leaves, for those who have nobody to tell.

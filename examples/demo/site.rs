@@ -9,10 +9,17 @@ use sluicegate::LoadReport;
 
 use crate::host::Host;
 use crate::refusal::Refusal;
-use crate::{socket, whip};
+use crate::{debug, socket, whip};
+
+/// All routes, each request counted.
+pub fn measured(host: &Host, admin_token: Option<String>) -> Router {
+    let pages = router(host.clone()).merge(debug::router(host.clone(), admin_token));
+    sluicegate::axum::measured(pages, host.signaling().clone())
+}
 
 pub fn router(host: Host) -> Router {
-    let metrics = sluicegate::axum::metrics_router(host.sfu().metrics());
+    let metrics = host.sfu().metrics().with_signaling(host.signaling().clone()).with_process();
+    let metrics = sluicegate::axum::metrics_router(metrics);
     Router::new()
         .route("/", get(page))
         .route("/call.js", get(async || script(include_str!("page/call.js"))))
@@ -86,7 +93,7 @@ mod tests {
         let config = Config::new("127.0.0.1:0".parse().unwrap())
             .announce(IpAddr::V4(Ipv4Addr::LOCALHOST))
             .saturation(Saturation::DryRun);
-        Host::new(Sfu::start(config).await.unwrap(), secret.map(Signer::new))
+        Host::new(Sfu::start(config).await.unwrap(), secret.map(Signer::new), "test".parse().unwrap())
     }
 
     async fn ask(
@@ -98,7 +105,7 @@ mod tests {
     ) -> (StatusCode, HeaderMap, String) {
         let request = Request::builder().method(method).uri(uri).header(header::CONTENT_TYPE, kind);
         let request = request.body(Body::from(body.to_owned())).unwrap();
-        let (parts, body) = router(host.clone()).oneshot(request).await.unwrap().into_parts();
+        let (parts, body) = measured(host, None).oneshot(request).await.unwrap().into_parts();
         let body = to_bytes(body, 1 << 20).await.unwrap();
         (parts.status, parts.headers, String::from_utf8(body.to_vec()).unwrap())
     }

@@ -7,6 +7,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query as UrlQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use sluicegate::signaling::{MessageType, Op, Outcome};
 use sluicegate::{Bitrate, LayerLimit, PeerEvent, PeerInfo, Subscribe};
 use tokio::time::{interval, timeout};
 
@@ -15,6 +16,7 @@ use crate::message::{FromClient, ToClient};
 use crate::refusal::Refusal;
 use crate::roster::Member;
 use crate::seat::{Door, Seat};
+use crate::tally::tally;
 
 /// Checks the request before the upgrade: a plain GET of the same address hears why it would be
 /// refused, which a browser's WebSocket is not told.
@@ -25,7 +27,9 @@ pub async fn open(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    let entry = host.admit(&room, &query, &headers, None)?;
+    let entry = host.admit(&room, &query, &headers, None);
+    // Who is admitted has still to ask.
+    let entry = entry.or_else(|refusal| tally(host.signaling(), Op::Join, Err(refusal)))?;
     let upgrade = upgrade.map_err(|_| {
         Refusal::new(
             StatusCode::UPGRADE_REQUIRED,
@@ -35,6 +39,7 @@ pub async fn open(
     })?;
     let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
     Ok(upgrade.on_upgrade(async move |socket| {
+        let _counted = host.signaling().websocket();
         let closing = host.closing();
         Conversation { host, entry, socket, closing, mistakes: 0 }.run().await;
     }))
@@ -86,7 +91,7 @@ impl Conversation {
             _ = closing.begins() => return Err(End::Closing),
         };
         let taken = Seat::take(&self.host, &self.entry, Door::Page, Subscribe::Auto, &sdp).await;
-        let (seat, answer) = taken.map_err(End::Refused)?;
+        let (seat, answer) = self.tally(Op::Join, taken).map_err(End::Refused)?;
         self.send(ToClient::Joined { peer: seat.peer().id(), answer, peers: seat.others() }).await?;
         Ok(seat)
     }
@@ -96,7 +101,7 @@ impl Conversation {
             let frame = self.socket.recv().await;
             match self.understand(frame).await? {
                 Some(FromClient::Join { sdp }) => return Ok(sdp),
-                Some(FromClient::Leave) => return Err(End::Left),
+                Some(FromClient::Leave) => return Err(self.let_go()),
                 Some(_) => self.object("not-joined", "send `join` first").await?,
                 None => {}
             }
@@ -139,20 +144,27 @@ impl Conversation {
                 return self.object("already-joined", "this socket has joined already").await;
             }
             FromClient::Offer { sdp } => {
-                seat.peer().offer(&sdp).await.map(|sdp| Some(ToClient::Answer { sdp }))
+                let answer = seat.peer().offer(&sdp).await.map_err(Refusal::from);
+                self.tally(Op::Offer, answer).map(|sdp| Some(ToClient::Answer { sdp }))
             }
-            FromClient::Answer { sdp } => seat.peer().answer(&sdp).await.map(|()| None),
+            FromClient::Answer { sdp } => {
+                let taken = seat.peer().answer(&sdp).await.map_err(Refusal::from);
+                self.tally(Op::Answer, taken).map(|()| None)
+            }
             FromClient::Limit { mid, spatial, temporal } => {
                 let all = LayerLimit::NONE;
                 let (spatial, temporal) = (spatial.unwrap_or(all.spatial), temporal.unwrap_or(all.temporal));
-                if !seat.peer().limit_layers(&mid, LayerLimit { spatial, temporal }).await {
+                let limited = seat.peer().limit_layers(&mid, LayerLimit { spatial, temporal }).await;
+                let outcome = if limited { Outcome::Ok } else { Outcome::Refused };
+                self.host.signaling().request(Op::Other, outcome);
+                if !limited {
                     return self.object("bad-message", "`mid` names no m-line to receive on").await;
                 }
                 Ok(None)
             }
-            FromClient::Leave => return Err(End::Left),
+            FromClient::Leave => return Err(self.let_go()),
         };
-        match reply.unwrap_or_else(|error| Some(Refusal::from(error).into())) {
+        match reply.unwrap_or_else(|refusal| Some(refusal.into())) {
             Some(reply) => self.send(reply).await,
             None => Ok(()),
         }
@@ -197,11 +209,16 @@ impl Conversation {
             None | Some(Err(_) | Ok(Message::Close(_))) => Err(End::Gone),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
             Some(Ok(Message::Binary(_))) => {
+                self.host.signaling().received(MessageType::Other);
                 self.object("bad-message", "send JSON in text frames").await.map(|()| None)
             }
             Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
-                Ok(message) => Ok(Some(message)),
+                Ok(message) => {
+                    self.host.signaling().received(FromClient::kind(&message));
+                    Ok(Some(message))
+                }
                 Err(error) => {
+                    self.host.signaling().received(MessageType::Other);
                     self.object("bad-message", &format!("not a message: {error}")).await.map(|()| None)
                 }
             },
@@ -215,6 +232,15 @@ impl Conversation {
         if self.mistakes < MAX_MISTAKES { Ok(()) } else { Err(End::Babble) }
     }
 
+    fn let_go(&self) -> End {
+        self.host.signaling().request(Op::Leave, Outcome::Ok);
+        End::Left
+    }
+
+    fn tally<T>(&self, op: Op, result: Result<T, Refusal>) -> Result<T, Refusal> {
+        tally(self.host.signaling(), op, result)
+    }
+
     async fn ping(&mut self, unanswered: u32) -> Result<(), End> {
         if unanswered > MAX_UNANSWERED {
             return Err(End::Silent);
@@ -223,6 +249,7 @@ impl Conversation {
     }
 
     async fn send(&mut self, message: ToClient) -> Result<(), End> {
+        self.host.signaling().sent(message.kind());
         let text = serde_json::to_string(&message).expect("messages are plain text and numbers");
         self.send_frame(Message::Text(text.into())).await
     }
@@ -288,7 +315,7 @@ mod tests {
         async fn connect() -> (Host, Client) {
             let config =
                 Config::new("127.0.0.1:0".parse().unwrap()).announce(IpAddr::V4(Ipv4Addr::LOCALHOST));
-            let host = Host::new(Sfu::start(config).await.unwrap(), None);
+            let host = Host::new(Sfu::start(config).await.unwrap(), None, "test".parse().unwrap());
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = format!("ws://{}/ws/standup?name=ada", listener.local_addr().unwrap());
             let router = crate::site::router(host.clone());

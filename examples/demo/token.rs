@@ -56,6 +56,8 @@ impl Signer {
 pub enum TokenError {
     #[error("this room needs a join token: pass ?token= or an `Authorization: Bearer` header")]
     Missing,
+    #[error("the Authorization header is not of the form `Bearer TOKEN`")]
+    Scheme,
     #[error("the join token is not of the form EXPIRY.SIGNATURE; was it cut short?")]
     Malformed,
     #[error("the join token was made for another room, another name or with another secret")]

@@ -8,12 +8,14 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use sluicegate::signaling::{MessageType, Op};
 use sluicegate::{Subscribe, TrackFilter};
 
 use crate::host::{Host, Query};
 use crate::refusal::Refusal;
 use crate::sdpfrag::{SdpFrag, ufrag_of};
 use crate::seat::{Door, Seat};
+use crate::tally::tally;
 
 pub fn router() -> Router<Host> {
     Router::new()
@@ -53,6 +55,20 @@ async fn open(
     body: &[u8],
     door: Door,
 ) -> Result<Response, Refusal> {
+    host.signaling().received(MessageType::Offer);
+    let opened = tally(host.signaling(), Op::Join, seat(host, room, query, headers, body, door).await)?;
+    host.signaling().sent(MessageType::Answer);
+    Ok(opened)
+}
+
+async fn seat(
+    host: &Host,
+    room: &str,
+    query: &Query,
+    headers: &HeaderMap,
+    body: &[u8],
+    door: Door,
+) -> Result<Response, Refusal> {
     let (subscribe, nameless) = match door {
         Door::Whep => (Subscribe::Slots(filter(query)), Some("viewer")),
         _ => (Subscribe::Nothing, None),
@@ -78,8 +94,13 @@ async fn end(
     Path((room, id)): Path<(String, String)>,
     request: Request,
 ) -> Result<(), Refusal> {
-    find(&host, &room, &id, request.uri().path())?;
-    if host.sessions().close(&id) { Ok(()) } else { Err(Refusal::unknown_session()) }
+    host.signaling().received(MessageType::Leave);
+    let found = find(&host, &room, &id, request.uri().path());
+    let closed = found.and_then(|_| match host.sessions().close(&id) {
+        true => Ok(()),
+        false => Err(Refusal::unknown_session()),
+    });
+    tally(host.signaling(), Op::Leave, closed)
 }
 
 /// Takes candidates and has no use for them: an ICE-lite server learns where the client is from
@@ -91,8 +112,20 @@ async fn trickle(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, Refusal> {
-    let session = find(&host, &room, &id, uri.path())?;
-    let text = text_of_type(&headers, &body, SDPFRAG)?;
+    host.signaling().received(MessageType::Candidate);
+    tally(host.signaling(), Op::Candidate, take(&host, &room, &id, uri.path(), &headers, &body))
+}
+
+fn take(
+    host: &Host,
+    room: &str,
+    id: &str,
+    path: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<StatusCode, Refusal> {
+    let session = find(host, room, id, path)?;
+    let text = text_of_type(headers, body, SDPFRAG)?;
     let frag = SdpFrag::parse(text).map_err(|error| Refusal::bad_request(error.to_string()))?;
     let restarts = frag.ufrag.is_some_and(|ufrag| session.ufrag.as_deref() != Some(ufrag));
     if restarts {

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sluicegate::sans_io::{Engine, Identity, Outbound, Outlet, Path, SendFault, Ssrc, Transmit};
-use sluicegate::{Bitrate, LayerLimit, MediaKind, PeerEvent, Subscribe};
+use sluicegate::{Bitrate, LayerLimit, MediaKind, PeerEvent, PeerId, Subscribe};
 use sluicegate_benches::clock;
 use sluicegate_benches::memory::{Camera, MemoryClient, SENDRECV, engine, path, with_fingerprint};
 use sluicegate_benches::secure;
@@ -376,11 +376,28 @@ impl World {
         }
     }
 
+    fn cap(&mut self, peer: PeerId, cap: Option<Bitrate>, whose: u8) {
+        let now = self.now;
+        let _ = match whose % 5 {
+            0 => self.engine.set_publish_cap(now, peer, cap),
+            1 => self.engine.set_downlink_cap(now, peer, cap),
+            2 => self.engine.set_track_cap(now, peer, "1", cap),
+            3 => {
+                self.engine.set_room_cap(now, "room", cap);
+                Ok(())
+            }
+            _ => {
+                self.engine.set_egress_cap(now, cap);
+                Ok(())
+            }
+        };
+    }
+
     fn call(&mut self, who: usize, script: &mut Script<'_>) {
         let (now, peer) = (self.now, self.clients[who].client.peer);
         match script.byte() % 7 {
-            0 => self.engine.set_publish_cap(now, peer, Some(Bitrate::kbps(script.byte().into()))),
-            1 => self.engine.set_publish_cap(now, peer, None),
+            0 => self.cap(peer, Some(Bitrate::kbps(script.byte().into())), script.byte()),
+            1 => self.cap(peer, None, script.byte()),
             2 => self.engine.resync(now, peer),
             3 => {
                 let _ =

@@ -184,6 +184,7 @@ pub struct PeerConfig {
     pub(crate) subscribe: Subscribe,
     pub(crate) publish_cap: Option<Bitrate>,
     pub(crate) interceptors: Vec<(usize, BoxedInterceptor)>,
+    pub(crate) span: Option<tracing::Span>,
 }
 
 impl PeerConfig {
@@ -195,6 +196,7 @@ impl PeerConfig {
             subscribe: Subscribe::Auto,
             publish_cap: None,
             interceptors: Vec::new(),
+            span: None,
         }
     }
 
@@ -215,6 +217,25 @@ impl PeerConfig {
     /// [`interceptors`](crate::interceptors). RTP does not walk the chain.
     pub fn interceptor(mut self, position: usize, interceptor: BoxedInterceptor) -> Self {
         self.interceptors.push((position, interceptor));
+        self
+    }
+
+    /// What the host does when it lets this peer join: `sfu.join` is a child of this span, and its stages are children of that
+    /// (`sfu.sdp.negotiate`, `sfu.ice`, `sfu.dtls`, `sfu.first_packet`, `sfu.subscribe`; target `sfu::join`). Default: the span that is
+    /// current when [`Room::join`](crate::Room::join) is called.
+    ///
+    /// They end with the peer's first packet, or at the latest after ten seconds without one: a host that keeps its own span open as long
+    /// as its children live sees it end then. Nothing is traced per packet.
+    ///
+    /// ```no_run
+    /// # async fn host(room: sluicegate::Room, offer: String) -> Result<(), sluicegate::JoinError> {
+    /// let request = tracing::info_span!("http.request");
+    /// let config = sluicegate::PeerConfig::new("ada").span(request);
+    /// let (peer, answer) = room.join(config, &offer).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn span(mut self, span: tracing::Span) -> Self {
+        self.span = Some(span);
         self
     }
 }

@@ -72,11 +72,14 @@ pub enum FilterReason {
     Temporal,
     /// The subscriber waits for a keyframe, or takes no packets of this track now.
     Paused,
+    /// More than the subscriber's cap allows.
+    Capped,
 }
 
 impl FilterReason {
     /// Every reason, in label order.
-    pub const ALL: [FilterReason; 3] = [FilterReason::Spatial, FilterReason::Temporal, FilterReason::Paused];
+    pub const ALL: [FilterReason; 4] =
+        [FilterReason::Spatial, FilterReason::Temporal, FilterReason::Paused, FilterReason::Capped];
 
     /// The metric label.
     pub fn as_str(self) -> &'static str {
@@ -84,6 +87,7 @@ impl FilterReason {
             FilterReason::Spatial => "spatial",
             FilterReason::Temporal => "temporal",
             FilterReason::Paused => "paused",
+            FilterReason::Capped => "capped",
         }
     }
 }

@@ -173,3 +173,18 @@ pub enum NegotiateError {
     #[error("the peer has left")]
     Gone,
 }
+
+/// A cap could not be set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CapError {
+    /// The peer has left.
+    #[error("the peer has left")]
+    Gone,
+    /// The peer publishes nothing on that m-line.
+    #[error("the peer publishes nothing on the m-line `{mid}`")]
+    NoSuchTrack {
+        /// The m-line.
+        mid: String,
+    },
+}

@@ -29,6 +29,11 @@ use crate::{Bitrate, MediaKind, PeerId};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PeerEvent {
+    /// The client's first authenticated connectivity check has arrived: it has a path to us. DTLS follows.
+    IceConnected {
+        /// Since it was answered.
+        after: Duration,
+    },
     /// ICE and DTLS are up: media can flow.
     Connected,
     /// The SFU wants to change what this client receives. Deliver the offer, then hand the client's
@@ -141,10 +146,80 @@ pub struct PeerInfo {
 pub enum CapCause {
     /// The host set another cap.
     Host,
-    /// The publisher stayed more than 20 % over its cap for 3 s: its video is now dropped down to the cap.
+    /// The room's cap is shared differently among those who publish in it.
+    Room,
+    /// The machine is short of something, or no longer.
+    Saturation,
+    /// The publisher stayed more than 25 % over its cap for 2 s: its largest layers, then whole pictures, are now
+    /// dropped down to the cap.
     Policing,
+    /// It went on at more than twice its cap for 10 s: its video is dropped altogether.
+    Muted,
     /// The publisher keeps to its cap again.
     Complying,
+}
+
+/// Who wants a bitrate capped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum CapScope {
+    /// The host, for what the peer publishes or receives: [`Peer::set_publish_cap`](crate::Peer::set_publish_cap),
+    /// [`Peer::set_downlink_cap`](crate::Peer::set_downlink_cap).
+    Peer,
+    /// The host, for every track that the peer publishes: [`Peer::set_track_cap`](crate::Peer::set_track_cap).
+    Tracks,
+    /// The peer's share of [`Room::set_cap`](crate::Room::set_cap).
+    Room,
+    /// The peer's share of [`Sfu::set_egress_capacity`](crate::Sfu::set_egress_capacity).
+    Node,
+    /// The saturation controller: the machine is short of something.
+    Saturation,
+    /// The peer's own network.
+    Network,
+}
+
+impl CapScope {
+    /// Every scope.
+    pub const ALL: [CapScope; 6] = [
+        CapScope::Peer,
+        CapScope::Tracks,
+        CapScope::Room,
+        CapScope::Node,
+        CapScope::Saturation,
+        CapScope::Network,
+    ];
+}
+
+/// A cap that is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cap {
+    /// Who wants it.
+    pub scope: CapScope,
+    /// The most that may flow.
+    pub bitrate: Bitrate,
+}
+
+/// Every cap on a peer's media, from [`Peer::explain_cap`](crate::Peer::explain_cap). The least of each list binds.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct CapExplanation {
+    /// On what it publishes.
+    pub publish: Vec<Cap>,
+    /// On what it receives.
+    pub downlink: Vec<Cap>,
+}
+
+impl CapExplanation {
+    /// Which cap binds what the peer publishes. `None`: nothing does.
+    pub fn binds_publish(&self) -> Option<Cap> {
+        self.publish.iter().copied().min_by_key(|cap| cap.bitrate)
+    }
+
+    /// Which cap binds what the peer receives. `None`: nothing does.
+    pub fn binds_downlink(&self) -> Option<Cap> {
+        self.downlink.iter().copied().min_by_key(|cap| cap.bitrate)
+    }
 }
 
 /// Why a peer left.

@@ -10,7 +10,7 @@
 //! let registry = sfu.metrics().registry(); // or .register(&mut yours)
 //! let room = sfu.room("standup")?;
 //! let (peer, answer) = room.join(PeerConfig::new("ada"), &offer).await?; // send `answer` to the client
-//! peer.set_publish_cap(Bitrate::kbps(800)).await;
+//! peer.set_publish_cap(Bitrate::kbps(800)).await?;
 //! while let Some(event) = peer.next_event().await {
 //!     match event {
 //!         PeerEvent::Offer { sdp } => { /* deliver it, then peer.answer(..) */ }
@@ -27,6 +27,7 @@
 //! |---|---|---|
 //! | `shell` | yes | threads, sockets, the clock, the API on this page; without it the crate is the sans-IO core |
 //! | `axum` | no | [`axum::metrics_router`], a ready `/metrics` |
+//! | `signaling-metrics` | no | [`signaling::SignalingMetrics`]: the host's own sockets, rooms, messages and HTTP requests, and its process |
 //! | `webrtc` | no | [`webrtc::seat`], an in-process `webrtc` peer connection in a room |
 //!
 //! # Threads
@@ -103,6 +104,10 @@ mod shell;
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub mod axum;
 
+#[cfg(feature = "signaling-metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "signaling-metrics")))]
+pub mod signaling;
+
 #[cfg(feature = "webrtc")]
 #[cfg_attr(docsrs, doc(cfg(feature = "webrtc")))]
 pub mod webrtc;
@@ -110,10 +115,12 @@ pub mod webrtc;
 pub use config::{Announce, Config, LayerLimit, Limits, PeerConfig, Saturation, Subscribe, TrackFilter};
 pub use drop::{DropReason, FilterReason};
 pub use error::{
-    AnswerError, DrainError, JoinError, NegotiateError, OfferError, RefusalReason, Refused, RoomError,
-    StartError,
+    AnswerError, CapError, DrainError, JoinError, NegotiateError, OfferError, RefusalReason, Refused,
+    RoomError, StartError,
 };
-pub use event::{CapCause, LayerInfo, LeaveReason, PeerEvent, PeerInfo, Rejection, SlotInfo};
+pub use event::{
+    Cap, CapCause, CapExplanation, CapScope, LayerInfo, LeaveReason, PeerEvent, PeerInfo, Rejection, SlotInfo,
+};
 pub use ids::{MediaKind, Mid, PeerId};
 pub use saturation::admission::NodeState;
 pub use saturation::level::SaturationLevel;

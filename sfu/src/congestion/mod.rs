@@ -1,3 +1,4 @@
-//! What a subscriber's network can take.
+//! What a subscriber's network can take, and how a rate is shared.
 
+pub mod fair;
 pub mod throttle;

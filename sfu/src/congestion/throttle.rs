@@ -108,6 +108,11 @@ impl Throttle {
         self.change.take()
     }
 
+    /// What is watched is to be looked over, whatever there is to share.
+    pub fn share_anew(&mut self) {
+        self.change.get_or_insert(Change::Share);
+    }
+
     /// There is more or less to share the budget with.
     pub fn reconsider(&mut self) {
         if self.budget.is_some() {

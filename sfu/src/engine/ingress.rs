@@ -6,10 +6,11 @@ use bytes::BytesMut;
 
 use super::{Engine, PUBLISHER_RTT, Room, Serving, flush};
 use crate::counters::{DropKind, DtlsOutcome, IceOutcome, JoinOutcome, RequestOutcome, SrtpProfile, Stage};
-use crate::drop::DropReason;
-use crate::event::{CapCause, LeaveReason, PeerEvent};
-use crate::ids::{MediaKind, PeerKey, Ssrc, TrackKey};
+use crate::drop::{DropReason, FilterReason};
+use crate::event::{LeaveReason, PeerEvent};
+use crate::ids::{MediaKind, PeerKey, RoomKey, Ssrc, TrackKey};
 use crate::media::keyframe::Want;
+use crate::media::police;
 use crate::path::Path;
 use crate::router::Publication;
 use crate::router::selection::Verdict;
@@ -86,6 +87,7 @@ impl Engine {
                 let since_join = now.saturating_duration_since(session.joined_at);
                 session.checked_at.get_or_insert(now);
                 if checked.renewed {
+                    session.restarted = true;
                     self.book.retain_ufrags(key, |ufrag| session.ice.answers_to(ufrag));
                 }
                 if let Some(evicted) = checked.evicted {
@@ -99,12 +101,19 @@ impl Engine {
                     let relay = session.relay_offered();
                     self.counters.ice_session(IceOutcome::Connected, relay);
                     self.counters.join_stage(Stage::Ice, since_join);
+                    let session = &mut self.sessions[key];
+                    let kind = session.path_kind(&path);
+                    if let Some(trace) = &mut session.trace {
+                        trace.on_path(kind);
+                    }
+                    self.emit(key, PeerEvent::IceConnected { after: since_join });
                     self.expect(now, key, Duration::ZERO);
                     self.reschedule(key);
                 }
                 self.note_path(key);
                 if moved {
                     self.ask_anew(now, key);
+                    self.show_anew(now, key);
                 }
                 self.mark_dirty(key);
             }
@@ -149,6 +158,9 @@ impl Engine {
                     if session.secure(now, &keys).is_err() {
                         self.remove(now, key, LeaveReason::DtlsFailed);
                         return false;
+                    }
+                    if let Some(trace) = &mut session.trace {
+                        trace.on_keys(srtp_profile(keys.profile));
                     }
                     self.counters.dtls_handshake(DtlsOutcome::Ok);
                     self.counters.srtp_session(srtp_profile(keys.profile));
@@ -282,13 +294,10 @@ impl Engine {
         let received = session.handle_rtp(now, arrived, &header, datagram, &mut self.counters);
         let due = session.uplinks.poll_timeout();
         let sooner = due.is_some_and(|due| session.scheduled.is_none_or(|scheduled| due < scheduled));
-        if let Some(policing) = session.uplinks.policer.poll_change() {
-            let cause = if policing { CapCause::Policing } else { CapCause::Complying };
-            let cap = session.cap.get();
-            if policing {
-                self.counters.cap_violation();
-            }
-            self.emit(key, PeerEvent::CapChanged { cap, cause });
+        let policed = session.uplinks.is_policed();
+        if policed || session.policed != police::Stage::Peace {
+            self.note_policing(now, key);
+            self.resume_policed(now, key);
         }
         if sooner {
             self.reschedule(key);
@@ -366,6 +375,8 @@ impl Engine {
         let may_wait = hold.is_on() && kind == MediaKind::Video && !meta.marker;
         let mut switched = false;
         let mut waiting = false;
+        let newest = layer.history.newest().unwrap_or(meta.seq);
+        let (mut behind, mut capped) = (Vec::new(), Vec::new());
         counters.fanout(kind, track.subscriptions().len());
         for subscription in track.subscriptions_mut() {
             let verdict = subscription.selection.judge(index, &picture);
@@ -378,7 +389,22 @@ impl Engine {
                 Verdict::Forward | Verdict::Start => (Purpose::First, None),
             };
             let Some(subscriber) = sessions.get_mut(subscription.peer) else { continue };
-            switched |= verdict == Verdict::Start;
+            let (mut purpose, mut reason) = (purpose, reason);
+            if purpose == Purpose::First && subscriber.is_over_cap(now, subscription.slot, kind, meta, size) {
+                capped.push(subscription.peer);
+                (purpose, reason) = (Purpose::Skip, Some(FilterReason::Capped));
+                if verdict == Verdict::Start {
+                    subscription.selection.wait(kind);
+                    counters.filtered(kind, FilterReason::Capped);
+                    continue;
+                }
+            }
+            if verdict == Verdict::Start {
+                switched = true;
+                if meta.seq < newest {
+                    behind.push((subscription.peer, subscription.slot));
+                }
+            }
             let passes = subscription.selection.passes();
             let queued = Queued {
                 passes: (passes.spatial, passes.temporal),
@@ -405,6 +431,15 @@ impl Engine {
             track.tell_switches(index, |axis, step, cause| counters.layer_switch(axis, step, cause));
             self.tell_layers(room, received.track);
         }
+        for (peer, slot) in behind {
+            // The packet is a repair: what followed it has come before, when it was nobody's.
+            if !self.replay(now, peer, slot, (received.track, index), meta.seq + 1..=newest) {
+                waiting |= self.hold_back(room, received, peer, slot);
+            }
+        }
+        for peer in capped {
+            self.resume_capped(now, peer);
+        }
         if waiting {
             if let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) {
                 track.layers[usize::from(index)].keyframes.want();
@@ -412,6 +447,13 @@ impl Engine {
             self.poll_keyframes(now, room);
         }
         self.review(now, room, received.track);
+    }
+
+    /// Too much has followed the start of a picture: the subscriber waits for another. Returns whether it is there.
+    fn hold_back(&mut self, room: RoomKey, received: &Received, peer: PeerKey, slot: u16) -> bool {
+        let track = self.rooms[room].router.tracks.get_mut(received.track);
+        let subscription = track.and_then(|track| track.subscription_mut(peer, slot));
+        subscription.map(|subscription| subscription.selection.wait(received.kind)).is_some()
     }
 
     /// The publisher replaced a stream: its numbers start anew, and so do its subscribers' segments.

@@ -53,7 +53,8 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let raise = session.reception.throttle.poll_raise(now);
         let change = session.reception.throttle.poll_change();
-        if change.is_none() && !raise {
+        let due = session.downlink.as_mut().is_some_and(|downlink| downlink.poll_share(now));
+        if change.is_none() && !raise && !due {
             return;
         }
         let room = session.room;
@@ -65,6 +66,7 @@ impl Engine {
         let router = &self.rooms[room].router;
         let audio = live(MediaKind::Audio).count() as u64 * AUDIO.as_bps();
         // Most of a large room is silent.
+        let voices = audio.min(AUDIO.as_bps() * SPEAKERS);
         let audio = audio.min(session.reception.throttle.budget().map_or(0, Bitrate::as_bps) / 4);
         let slots: Vec<(usize, TrackKey)> = live(MediaKind::Video).collect();
         let ladders: Vec<Vec<Bitrate>> = slots
@@ -78,6 +80,8 @@ impl Engine {
             let video = |budget: Bitrate| Bitrate::bps(budget.as_bps().saturating_sub(audio));
             session.reception.throttle.budget().map(video)
         };
+        let cap = session.downlink.as_ref().and_then(|downlink| downlink.cap());
+        let cap = cap.map(|cap| Bitrate::bps(cap.as_bps().saturating_sub(voices)));
         let session = &mut self.sessions[key];
         if raise && let Some(now_granted) = budget(session) {
             // One step more, or everything once there is none.
@@ -86,7 +90,7 @@ impl Engine {
                 next_cost(&ladders, &steps).map(|cost| Bitrate::bps((cost.as_bps() + audio) * 105 / 100));
             session.reception.throttle.grant(now, more);
         }
-        let steps = match budget(session) {
+        let steps = match [budget(session), cap].into_iter().flatten().min() {
             Some(budget) => allocate(budget, &ladders),
             None => vec![usize::from(u8::MAX); slots.len()],
         };
@@ -201,3 +205,6 @@ impl Engine {
 
 /// What an audio track is taken to cost: Opus as browsers send it, headers included.
 const AUDIO: Bitrate = Bitrate::kbps(50);
+
+/// How many speak at once.
+const SPEAKERS: u64 = 3;

@@ -5,6 +5,7 @@
 //! draining after it.
 
 pub mod book;
+mod caps;
 mod flush;
 mod hold;
 mod ingress;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::BytesMut;
 use slotmap::SlotMap;
+use tracing::Span;
 
 use crate::config::{LayerLimit, Limits, PeerConfig};
 use crate::counters::{
@@ -29,7 +31,7 @@ use crate::counters::{
 };
 use crate::drop::DropReason;
 use crate::error::{JoinError, NegotiateError};
-use crate::event::{CapCause, LeaveReason, PeerEvent, PeerInfo};
+use crate::event::{LeaveReason, PeerEvent, PeerInfo};
 use crate::ids::{Mid, PeerId, PeerKey, RoomKey, Ssrc};
 use crate::media::budget::RateMeter;
 use crate::path::Path;
@@ -38,6 +40,7 @@ use crate::session::dtls::{Dtls, Fingerprint, Identity};
 use crate::session::feedback::Rtcp;
 use crate::session::ice::{Credentials, IceLite};
 use crate::session::negotiate::{LocalDescription, Negotiation, OfferError};
+use crate::session::trace::{self, JoinTrace};
 use crate::session::{Session, Start};
 use crate::units::Bitrate;
 use book::AddressBook;
@@ -99,6 +102,10 @@ pub struct Engine {
     closing: bool,
     slab: flush::Slab,
     random: SystemRandom,
+    /// What may leave, all peers together; caps of rooms, whether anybody is in them or not; when they are shared next.
+    egress_cap: Option<Bitrate>,
+    room_caps: HashMap<String, Bitrate>,
+    sharing: Option<Instant>,
     /// Until when participants' time is counted.
     counted_until: Option<Instant>,
 }
@@ -106,6 +113,8 @@ pub struct Engine {
 struct Room {
     router: Router,
     scheduled: Option<Instant>,
+    /// On what all who are in it publish together.
+    cap: Option<Bitrate>,
     /// Packets received and copies owed; packets asked for again.
     packets: RateMeter,
     nacked: RateMeter,
@@ -145,6 +154,9 @@ impl Engine {
             closing: false,
             slab: flush::Slab::default(),
             random: SystemRandom::new(),
+            egress_cap: None,
+            room_caps: HashMap::new(),
+            sharing: None,
             counted_until: None,
         }
     }
@@ -161,18 +173,21 @@ impl Engine {
         offer: &str,
     ) -> Result<(PeerId, String), JoinError> {
         self.serving = Serving::Newcomer;
-        let result = self.admit(now, room, config, offer);
+        let span = config.span.clone().unwrap_or_else(Span::none);
+        let result = self.admit(now, room, config, offer, &span);
         self.serving = Serving::Nobody;
         let admission = match &result {
             Ok(_) | Err(JoinError::Offer(_)) => Admission::Ok,
             Err(_) => Admission::Limit,
         };
         self.counters.admission(AdmissionScope::Join, admission);
-        match &result {
-            Ok(_) => {}
-            Err(JoinError::Offer(_)) => self.counters.joined(JoinOutcome::Negotiation),
-            Err(_) => self.counters.joined(JoinOutcome::Limit),
-        }
+        let refused = match &result {
+            Ok(_) => return result,
+            Err(JoinError::Offer(_)) => JoinOutcome::Negotiation,
+            Err(_) => JoinOutcome::Limit,
+        };
+        self.counters.joined(refused);
+        trace::ended(&span, refused);
         result
     }
 
@@ -182,6 +197,7 @@ impl Engine {
         room: &str,
         config: PeerConfig,
         offer: &str,
+        span: &Span,
     ) -> Result<(PeerId, String), JoinError> {
         let limits = self.config.limits;
         if self.sessions.len() >= limits.peers_per_worker {
@@ -192,11 +208,13 @@ impl Engine {
             return Err(JoinError::Full { what: "room", limit: limits.peers_per_room });
         }
 
+        let negotiating = trace::negotiating(span);
         let credentials = self.fresh_credentials();
         let random = self.random.clone();
         let local = self.local_description(&credentials);
         let mut negotiation = Negotiation::new(local, move || random_u32(&random));
         let answer = negotiation.handle_offer(offer)?;
+        drop(negotiating);
         let remote = negotiation.remote().ok_or(OfferError::IceCredentials)?;
         let fingerprint = Fingerprint::parse(&remote.fingerprint_algorithm, &remote.fingerprint)
             .ok_or(OfferError::MissingFingerprint)?;
@@ -222,6 +240,7 @@ impl Engine {
                     interceptors: config.interceptors,
                     cap,
                     reporter,
+                    span: span.clone(),
                 },
             ))
         });
@@ -233,8 +252,10 @@ impl Engine {
         let before = router.peers.len();
         router.enter(key);
         self.counters.gauges.resized(before, before + 1);
+        let subscribing = trace::subscribing(span);
         self.sync_media(now, key);
         self.resubscribe(now, room_key);
+        drop(subscribing);
         self.reschedule(key);
         Ok((self.sessions[key].id, answer))
     }
@@ -341,18 +362,6 @@ impl Engine {
         });
     }
 
-    /// Caps what the peer publishes, all its tracks together. `None` lifts the cap.
-    pub fn set_publish_cap(&mut self, now: Instant, peer: PeerId, cap: Option<Bitrate>) {
-        let Some(key) = self.live(peer) else { return };
-        self.serve(key, |engine| {
-            let session = &mut engine.sessions[key];
-            session.cap.set(now, cap);
-            session.uplinks.policer.set_cap(cap);
-            engine.emit(key, PeerEvent::CapChanged { cap, cause: CapCause::Host });
-            engine.reschedule(key);
-        });
-    }
-
     /// Limits what the peer gets of the track on its m-line `mid`. False: it has no such m-line to receive on.
     pub fn limit_layers(&mut self, now: Instant, peer: PeerId, mid: &str, limit: LayerLimit) -> bool {
         let Some(key) = self.live(peer) else { return false };
@@ -408,6 +417,10 @@ impl Engine {
                     self.serve_timeout(now, key);
                     self.reschedule(key);
                 }
+            }
+            Some(Due::Caps) => {
+                self.sharing = None;
+                self.share_caps(now);
             }
             Some(Due::Room(key)) => {
                 self.serving = Serving::Room(key);
@@ -513,6 +526,9 @@ impl Engine {
     /// Brings up to date what is not kept so all the time: to be called each second.
     pub fn sample(&mut self, now: Instant) {
         self.count_time(now);
+        for session in self.sessions.values_mut() {
+            session.trace.take_if(|_| JoinTrace::is_over(now, session.secured_at));
+        }
         let gauges = &mut self.counters.gauges;
         let sizes = self.rooms.values().map(|room| room.router.peers.len());
         gauges.largest_room = sizes.max().unwrap_or(0) as u64;
@@ -587,6 +603,7 @@ impl Engine {
         let key = self.rooms.insert(Room {
             router: Router::new(name),
             scheduled: None,
+            cap: self.room_caps.get(name).copied(),
             packets: RateMeter::default(),
             nacked: RateMeter::default(),
         });
@@ -620,7 +637,12 @@ impl Engine {
                 self.parting.push_back(last);
             }
         }
-        let connected = session.is_connected();
+        let unfinished = (!session.is_connected()).then(|| match reason {
+            LeaveReason::IceTimeout => JoinOutcome::IceTimeout,
+            LeaveReason::DtlsFailed => JoinOutcome::DtlsFailed,
+            LeaveReason::Internal => JoinOutcome::Internal,
+            _ => JoinOutcome::Cancelled,
+        });
         self.withdraw_all(key);
         self.emit(key, PeerEvent::Left(reason));
         let info = self.info(key);
@@ -628,6 +650,9 @@ impl Engine {
         if let Some(mut session) = self.sessions.remove(key) {
             session.tell_crowded_out(&mut self.counters);
             session.quality.end(&mut self.counters);
+            if let (Some(trace), Some(outcome)) = (&session.trace, unfinished) {
+                trace.on_end(outcome);
+            }
             self.counters.selected_path(None, session.booked_path.map(|(_, kind)| kind));
             if reason == LeaveReason::IceTimeout && session.ice.last_check().is_none() {
                 let refused = session.refused_checks;
@@ -643,13 +668,8 @@ impl Engine {
         self.counters.gauges.participants -= 1;
         self.counters.gauges.active_handles -= 1;
         self.counters.session_ended(end_reason(reason));
-        if !connected {
-            self.counters.joined(match reason {
-                LeaveReason::IceTimeout => JoinOutcome::IceTimeout,
-                LeaveReason::DtlsFailed => JoinOutcome::DtlsFailed,
-                LeaveReason::Internal => JoinOutcome::Internal,
-                _ => JoinOutcome::Cancelled,
-            });
+        if let Some(outcome) = unfinished {
+            self.counters.joined(outcome);
         }
         let room = &mut self.rooms[room_key];
         let before = room.router.peers.len();

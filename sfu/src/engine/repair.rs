@@ -7,6 +7,7 @@ use crate::counters::RepairOutcome;
 use crate::ids::{MediaKind, PeerKey, Ssrc, TrackKey};
 use crate::media::nack::{MAX_AGE, MAX_GAP};
 use crate::session::repairs::Missing;
+use crate::session::slot::Slot;
 use crate::session::uplinks::Received;
 
 /// What becomes of a packet that a subscriber misses.
@@ -124,6 +125,22 @@ impl Engine {
         let tracks = self.rooms[room].router.tracks.values_mut();
         for track in tracks.filter(|track| track.publication.publisher == publisher) {
             track.layers.iter_mut().for_each(|layer| layer.keyframes.renew());
+        }
+        self.poll_keyframes(now, room);
+    }
+
+    /// The subscriber has moved to another path by an ICE restart: Firefox makes its decoders anew then, and would take
+    /// one to three seconds to find out that they need keyframes.
+    pub(super) fn show_anew(&mut self, now: Instant, key: PeerKey) {
+        let session = &mut self.sessions[key];
+        if !std::mem::take(&mut session.restarted) {
+            return;
+        }
+        let room = session.room;
+        let video = |slot: &Slot| slot.live && slot.kind == MediaKind::Video;
+        let slots: Vec<usize> = (0..session.slots.len()).filter(|at| video(&session.slots[*at])).collect();
+        for slot in slots {
+            self.note_keyframe_wanted(now, key, slot);
         }
         self.poll_keyframes(now, room);
     }

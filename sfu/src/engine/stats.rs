@@ -28,7 +28,7 @@ impl Engine {
             peer,
             name: session.name.to_string(),
             round_trip_time: session.reception.measured_rtt(),
-            bitrate_in: session.uplinks.policer.offered(now),
+            bitrate_in: session.uplinks.police.offered(now),
             bitrate_out: session.reception.egress_rate(now),
             publish_cap: session.cap.get(),
             nacked_packets: session.nacked_packets,
@@ -46,7 +46,7 @@ impl Engine {
             name: room.router.name.clone(),
             participants: room.router.peers.len(),
             tracks: room.router.tracks.len(),
-            bitrate_in: sum(&mut sessions().map(|session| session.uplinks.policer.offered(now))),
+            bitrate_in: sum(&mut sessions().map(|session| session.uplinks.police.offered(now))),
             bitrate_out: sum(&mut sessions().map(|session| session.reception.egress_rate(now))),
             // The meters count packets where they would count bytes.
             packets_per_second: room.packets.rate(now).as_bps() / 8,

@@ -1,5 +1,6 @@
 //! Who receives what: tracks matched with slots, slots matched with what is negotiated.
 
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use super::{Engine, flush};
@@ -8,8 +9,8 @@ use crate::counters::{Admission, AdmissionScope};
 use crate::event::{PeerEvent, PeerInfo, Rejection, SlotInfo};
 use crate::ids::{MediaKind, Mid, PeerKey, RoomKey, TrackKey};
 use crate::media::codec::Codec;
-use crate::router::Publication;
 use crate::router::selection::Verdict;
+use crate::router::{Publication, Track};
 use crate::session::Session;
 use crate::session::negotiate::Origin;
 use crate::session::outgoing::{Purpose, Queued};
@@ -284,21 +285,46 @@ impl Engine {
     /// Starts a subscriber from a ring, if a keyframe has just passed: of the layer it is to have, or of a smaller
     /// one to begin with. False: it must wait for the next.
     fn serve_head(&mut self, now: Instant, key: PeerKey, index: usize) -> bool {
-        let Engine { sessions, rooms, counters, dirty, config, .. } = self;
-        let session = &mut sessions[key];
+        let session = &self.sessions[key];
         let room = session.room;
         let Some(source) = session.slots[index].source() else { return false };
-        let Some(track) = rooms[room].router.tracks.get_mut(source.track) else { return false };
+        let Some(track) = self.rooms[room].router.tracks.get(source.track) else { return false };
         let slot = index as u16;
         let Some((layer, head)) = track.head(now, key, slot) else { return false };
-        let packets = head.clone().count();
+        if !self.replay(now, key, slot, (source.track, layer), head) {
+            return false;
+        }
+        let Some(track) = self.rooms[room].router.tracks.get_mut(source.track) else { return false };
+        track.tell_switches(layer, |axis, step, cause| self.counters.layer_switch(axis, step, cause));
+        let target = track.subscription_mut(key, slot).map(|subscription| subscription.selection.target());
+        self.tell_layers(room, source.track);
+        target == Some(layer)
+    }
+
+    /// Queues for one subscriber what the ring of a layer holds of `seqs`, as if it came now. False, and nothing is
+    /// queued, if it is more than the queue takes.
+    pub(super) fn replay(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        slot: u16,
+        (track, layer): (TrackKey, u8),
+        seqs: RangeInclusive<u64>,
+    ) -> bool {
+        let Engine { sessions, rooms, counters, dirty, config, .. } = self;
+        let Some(session) = sessions.get_mut(key) else { return false };
+        let Some(track_entry) = rooms[session.room].router.tracks.get_mut(track) else { return false };
+        let Some(feed) = track_entry.feed(track, layer) else { return false };
+        let picture_of = |track: &Track, seq: u64| {
+            track.layers[usize::from(layer)].history.get(seq).map(|stored| stored.meta.picture)
+        };
+        let packets = seqs.clone().filter(|seq| picture_of(track_entry, *seq).is_some()).count();
         if session.queue.len() + packets > config.limits.queue {
             return false;
         }
-        let Some(feed) = track.feed(source.track, layer) else { return false };
-        for seq in head {
-            let picture = track.layers[usize::from(layer)].history.get(seq).map(|stored| stored.meta.picture);
-            let subscription = track.subscription_mut(key, slot);
+        for seq in seqs {
+            let picture = picture_of(track_entry, seq);
+            let subscription = track_entry.subscription_mut(key, slot);
             let Some((picture, subscription)) = picture.zip(subscription) else { continue };
             let purpose = match subscription.selection.judge(layer, &picture) {
                 Verdict::Forward | Verdict::Start => Purpose::First,
@@ -317,12 +343,8 @@ impl Engine {
             }
         }
         counters.fanout(MediaKind::Video, packets);
-        track.tell_switches(layer, |axis, step, cause| counters.layer_switch(axis, step, cause));
         flush::mark_dirty(dirty, session, key);
-        let arrived = track.subscriptions().iter().find(|other| other.peer == key && other.slot == slot);
-        let arrived = arrived.is_some_and(|other| other.selection.target() == layer);
-        self.tell_layers(room, source.track);
-        arrived
+        true
     }
 
     pub(super) fn detach(&mut self, key: PeerKey, index: usize) {

@@ -11,6 +11,8 @@ pub enum Due {
     Peer(PeerKey),
     /// The room's keyframe requests.
     Room(RoomKey),
+    /// Caps that are shared.
+    Caps,
 }
 
 /// Deadlines in order. Each party holds at most one entry, and remembers it to move it.

@@ -1,8 +1,7 @@
-//! What a stream may cost: a token bucket, a rate meter, and the policer that holds a publisher to its cap.
+//! What a stream may cost, and does: a token bucket and a rate meter.
 
 use std::time::{Duration, Instant};
 
-use crate::ids::MediaKind;
 use crate::units::Bitrate;
 
 /// Lets bytes pass at a rate, and a burst of them at once. Full at first.
@@ -10,29 +9,39 @@ use crate::units::Bitrate;
 pub struct TokenBucket {
     rate: Bitrate,
     /// In millionths of a bit, so that a microsecond at any rate is a whole number.
-    burst: u64,
-    credit: u64,
+    burst: i64,
+    /// Below zero after [`spend`](TokenBucket::spend).
+    credit: i64,
     refilled_at: Option<Instant>,
 }
 
 impl TokenBucket {
     /// `burst` is in bytes. More than that never passes at once, so let it be a packet at least.
     pub fn new(rate: Bitrate, burst: u64) -> TokenBucket {
-        let burst = burst.saturating_mul(MICROBITS_PER_BYTE);
+        let burst = microbits(burst);
         TokenBucket { rate, burst, credit: burst, refilled_at: None }
     }
 
     /// Takes `bytes` if they are there; else leaves the bucket as it is.
     pub fn take(&mut self, now: Instant, bytes: usize) -> bool {
         self.refill(now);
-        let cost = (bytes as u64).saturating_mul(MICROBITS_PER_BYTE);
-        match self.credit.checked_sub(cost) {
-            Some(rest) => {
-                self.credit = rest;
-                true
-            }
-            None => false,
+        let rest = self.credit.saturating_sub(microbits(bytes as u64));
+        if rest >= 0 {
+            self.credit = rest;
         }
+        rest >= 0
+    }
+
+    /// Takes `bytes` whether they are there or not: what is owed is paid by time.
+    pub fn spend(&mut self, now: Instant, bytes: usize) {
+        self.refill(now);
+        self.credit = self.credit.saturating_sub(microbits(bytes as u64));
+    }
+
+    /// Whether anything could pass now.
+    pub fn has_any(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        self.credit > 0
     }
 
     /// Whether half of the burst could pass now.
@@ -49,7 +58,8 @@ impl TokenBucket {
     fn refill(&mut self, now: Instant) {
         let since = *self.refilled_at.get_or_insert(now);
         let micros = u64::try_from(now.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX);
-        self.credit = self.credit.saturating_add(micros.saturating_mul(self.rate.as_bps())).min(self.burst);
+        let earned = i64::try_from(micros.saturating_mul(self.rate.as_bps())).unwrap_or(i64::MAX);
+        self.credit = self.credit.saturating_add(earned).min(self.burst);
         // Whole microseconds only: the rest stays for the next refill.
         self.refilled_at = Some(since + Duration::from_micros(micros));
     }
@@ -107,143 +117,21 @@ fn index(step: u64) -> usize {
     (step % STEPS as u64) as usize
 }
 
-/// Holds a publisher to its cap at ingress, when asking (REMB) did not.
-///
-/// Policing starts when the publisher has offered more than 120 % of its cap for 3 s without a break, and
-/// ends when it has offered no more than the cap itself for 3 s without a break: what it *offers*, dropped
-/// or not. While it lasts, video passes a token bucket of the cap less the audio rate. Audio counts, but
-/// is never dropped: it is 3 % of the bytes and most of the call.
-#[derive(Debug)]
-pub struct Policer {
-    cap: Option<Bitrate>,
-    offered: RateMeter,
-    audio: RateMeter,
-    /// Since when the offered rate has been above the line, while not policing.
-    over_since: Option<Instant>,
-    /// Since when it has been within the cap, while policing.
-    within_since: Option<Instant>,
-    /// There while policing.
-    video: Option<TokenBucket>,
-    change: Option<bool>,
-}
-
-/// What to do with a packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// Forward it.
-    Pass,
-    /// Drop it, as [`DropReason::Policed`](crate::DropReason::Policed).
-    Police,
-}
-
-impl Policer {
-    /// `None` is no cap.
-    pub fn new(cap: Option<Bitrate>) -> Policer {
-        Policer {
-            cap,
-            offered: RateMeter::default(),
-            audio: RateMeter::default(),
-            over_since: None,
-            within_since: None,
-            video: None,
-            change: None,
-        }
-    }
-
-    /// Changes the cap. Time already spent above the line is not forgiven: a cap that moves every second
-    /// must not be a way around it.
-    pub fn set_cap(&mut self, cap: Option<Bitrate>) {
-        if cap == self.cap {
-            return;
-        }
-        self.cap = cap;
-        match cap {
-            None => self.stop(),
-            Some(cap) if self.video.is_some() => self.video = Some(bucket(cap)),
-            Some(_) => {}
-        }
-    }
-
-    /// What the publisher sends, over the last second.
-    pub fn offered(&self, now: Instant) -> Bitrate {
-        self.offered.rate(now)
-    }
-
-    /// Counts a packet and says whether it goes on.
-    pub fn admit(&mut self, now: Instant, kind: MediaKind, bytes: usize) -> Verdict {
-        self.offered.add(now, bytes);
-        if kind == MediaKind::Audio {
-            self.audio.add(now, bytes);
-        }
-        let Some(cap) = self.cap else {
-            return Verdict::Pass;
-        };
-        self.judge(now, cap);
-        match (kind, &mut self.video) {
-            (MediaKind::Audio, _) | (_, None) => Verdict::Pass,
-            (MediaKind::Video, Some(video)) => {
-                let audio = self.audio.rate(now).as_bps();
-                video.set_rate(Bitrate::bps(cap.as_bps().saturating_sub(audio)));
-                if video.take(now, bytes) { Verdict::Pass } else { Verdict::Police }
-            }
-        }
-    }
-
-    /// Whether the publisher is being policed.
-    #[cfg(test)]
-    pub fn policing(&self) -> bool {
-        self.video.is_some()
-    }
-
-    /// Whether policing started (`true`) or ended (`false`) since the last call; the latest change wins.
-    pub fn poll_change(&mut self) -> Option<bool> {
-        self.change.take()
-    }
-
-    fn judge(&mut self, now: Instant, cap: Bitrate) {
-        let offered = self.offered.rate(now);
-        let long = |since: Instant| now.saturating_duration_since(since) >= PATIENCE;
-        if self.video.is_some() {
-            if offered > cap {
-                self.within_since = None;
-            } else if long(*self.within_since.get_or_insert(now)) {
-                self.stop();
-            }
-        } else if offered.as_bps() <= cap.as_bps() / 100 * 120 {
-            self.over_since = None;
-        } else if long(*self.over_since.get_or_insert(now)) {
-            self.over_since = None;
-            self.video = Some(bucket(cap));
-            self.change = Some(true);
-        }
-    }
-
-    fn stop(&mut self) {
-        (self.over_since, self.within_since) = (None, None);
-        if self.video.take().is_some() {
-            self.change = Some(false);
-        }
-    }
-}
-
-/// A quarter of a second of the cap, so that a keyframe of ordinary size passes whole, and two packets at least.
-fn bucket(cap: Bitrate) -> TokenBucket {
-    TokenBucket::new(cap, cap.bytes_in(Duration::from_millis(250)).max(2 * 1_500))
+fn microbits(bytes: u64) -> i64 {
+    i64::try_from(bytes.saturating_mul(MICROBITS_PER_BYTE)).unwrap_or(i64::MAX)
 }
 
 const MICROBITS_PER_BYTE: u64 = 8_000_000;
 const STEP_MICROS: u64 = 100_000;
 /// A second of steps, and the one that fades out.
 const STEPS: usize = 11;
-/// How long a publisher may take to obey, or must behave to be trusted. Browsers obey a REMB within 1 s.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{at, at_micros, ms};
+    use crate::testing::{at, at_micros};
 
     #[test]
     fn a_bucket_passes_its_burst_and_then_its_rate() {
@@ -284,102 +172,6 @@ mod tests {
         assert_eq!(meter.rate(at(1_049)), Bitrate::bps(8_000));
         assert_eq!(meter.rate(at(1_100)), Bitrate::bps(4_000));
         assert_eq!(meter.rate(at(1_150)), Bitrate::bps(0));
-    }
-
-    /// Offers video in packets of 1000 bytes every `1000 / packets_per_second` ms, and 32 kb/s of audio.
-    fn offer(policer: &mut Policer, times: std::ops::Range<u64>, gap: usize) -> (usize, usize) {
-        let (mut passed, mut policed) = (0, 0);
-        for time in times {
-            if time % gap as u64 == 0 {
-                match policer.admit(at(time), MediaKind::Video, 1_000) {
-                    Verdict::Pass => passed += 1_000,
-                    Verdict::Police => policed += 1_000,
-                }
-            }
-            if time % 20 == 0 {
-                assert_eq!(policer.admit(at(time), MediaKind::Audio, 80), Verdict::Pass);
-            }
-        }
-        (passed, policed)
-    }
-
-    #[test]
-    fn a_publisher_within_a_fifth_over_is_left_alone() {
-        let mut policer = Policer::new(Some(Bitrate::kbps(900)));
-        // 1000 kb/s of video and 32 of audio: 115 %.
-        assert_eq!(offer(&mut policer, 0..60_000, 8).1, 0);
-        assert!(!policer.policing());
-        assert_eq!(policer.poll_change(), None);
-    }
-
-    #[test]
-    fn three_seconds_over_and_the_cap_is_law() {
-        let cap = Bitrate::kbps(500);
-        let mut policer = Policer::new(Some(cap));
-        // The meter takes 0.6 s to see that 1 Mb/s is more than 600 kb/s.
-        assert_eq!(offer(&mut policer, 0..3_500, 8).1, 0);
-        assert!(!policer.policing());
-        offer(&mut policer, 3_500..3_700, 8);
-        assert!(policer.policing());
-        assert_eq!(policer.poll_change(), Some(true));
-        assert_eq!(policer.poll_change(), None);
-        offer(&mut policer, 3_700..5_000, 8);
-        let (passed, policed) = offer(&mut policer, 5_000..15_000, 8);
-        let audio = 32_000 * 10 / 8;
-        let allowed = cap.bytes_in(ms(10_000)) as usize;
-        assert!((allowed - 5_000..=allowed).contains(&(passed + audio)), "{passed} of {allowed}");
-        assert_eq!(passed + policed, 1_250_000);
-    }
-
-    #[test]
-    fn three_seconds_within_the_cap_and_it_is_over() {
-        let mut policer = Policer::new(Some(Bitrate::kbps(500)));
-        offer(&mut policer, 0..10_000, 8);
-        assert_eq!(policer.poll_change(), Some(true));
-        // 400 + 32 kb/s. The meter needs most of a second to forget.
-        offer(&mut policer, 10_000..13_500, 20);
-        assert!(policer.policing());
-        offer(&mut policer, 13_500..14_100, 20);
-        assert!(!policer.policing());
-        assert_eq!(policer.poll_change(), Some(false));
-    }
-
-    #[test]
-    fn a_short_peak_is_forgiven() {
-        let mut policer = Policer::new(Some(Bitrate::kbps(500)));
-        for round in 0..10 {
-            let start = round * 4_000;
-            assert_eq!(offer(&mut policer, start..start + 2_000, 8).1, 0);
-            assert_eq!(offer(&mut policer, start + 2_000..start + 4_000, 40).1, 0);
-        }
-        assert_eq!(policer.poll_change(), None);
-    }
-
-    #[test]
-    fn a_moving_cap_is_no_way_around() {
-        let mut policer = Policer::new(Some(Bitrate::kbps(500)));
-        for second in 0..5 {
-            policer.set_cap(Some(Bitrate::kbps(500 + second)));
-            offer(&mut policer, second * 1_000..(second + 1) * 1_000, 8);
-        }
-        assert!(policer.policing());
-        policer.set_cap(None);
-        assert!(!policer.policing());
-        assert_eq!(policer.poll_change(), Some(false));
-        assert_eq!(offer(&mut policer, 5_000..20_000, 8).1, 0, "no cap, no policing");
-    }
-
-    #[test]
-    fn audio_alone_is_never_dropped() {
-        let mut policer = Policer::new(Some(Bitrate::kbps(10)));
-        for time in (0..20_000).step_by(20) {
-            assert_eq!(policer.admit(at(time), MediaKind::Audio, 1_000), Verdict::Pass);
-        }
-        assert!(policer.policing());
-        let passes = |time: &u64| policer.admit(at(*time), MediaKind::Video, 1_000) == Verdict::Pass;
-        // The burst is 3 packets, 10 kb/s is 12.5 in 10 s, and audio takes its share while the meter knows it.
-        let passed = (20_000..30_000).filter(passes).count();
-        assert!((10..=15).contains(&passed), "{passed}");
     }
 
     proptest! {

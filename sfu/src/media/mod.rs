@@ -8,6 +8,7 @@ pub mod keyframe;
 pub mod loss;
 pub mod nack;
 pub mod picture;
+pub mod police;
 pub mod receive;
 pub mod resend;
 pub mod rewrite;

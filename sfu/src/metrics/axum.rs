@@ -11,6 +11,13 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use super::{Metrics, OPENMETRICS_TEXT};
+#[cfg(feature = "signaling-metrics")]
+use {
+    super::signaling::{Method, SignalingMetrics},
+    crate::shell::clock,
+    ::axum::extract::{MatchedPath, Request},
+    ::axum::middleware::Next,
+};
 
 /// Answers `GET /metrics` with this SFU's metrics as OpenMetrics text.
 ///
@@ -51,6 +58,41 @@ async fn scrape(State(registry): State<Arc<Registry>>) -> Response {
         Ok(()) => ([(header::CONTENT_TYPE, OPENMETRICS_TEXT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
+}
+
+/// The router, with its requests counted by [`SignalingMetrics`]: how many, how they ended, how long they took. An upgrade
+/// counts until it is done, a body that is streamed until it begins.
+///
+/// Wrap the whole of it, last: what is merged in afterwards is not counted.
+///
+/// ```no_run
+/// # use sluicegate::signaling::SignalingMetrics;
+/// # async fn host(sfu: sluicegate::Sfu, signaling: SignalingMetrics, yours: axum::Router) {
+/// let metrics = sfu.metrics().with_signaling(signaling.clone());
+/// let app = yours.merge(sluicegate::axum::metrics_router(metrics));
+/// let app = sluicegate::axum::measured(app, signaling);
+/// # let _: axum::Router = app;
+/// # }
+/// ```
+#[cfg(feature = "signaling-metrics")]
+pub fn measured(router: Router, signaling: SignalingMetrics) -> Router {
+    router.layer(::axum::middleware::from_fn_with_state(signaling, measure))
+}
+
+#[cfg(feature = "signaling-metrics")]
+async fn measure(
+    State(signaling): State<SignalingMetrics>,
+    route: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let method = Method::named(request.method().as_str());
+    let began = clock::now();
+    let response = next.run(request).await;
+    let took = clock::now().saturating_duration_since(began);
+    let route = route.as_ref().map(MatchedPath::as_str);
+    signaling.http_request(method, route, response.status().as_u16(), took);
+    response
 }
 
 #[test]

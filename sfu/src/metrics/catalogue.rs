@@ -110,18 +110,6 @@ impl Family {
         }
     }
 
-    /// The name without what prometheus-client appends: unit, then `_total` or `_info`.
-    pub fn stem(&self) -> &'static str {
-        let suffix = match self.kind() {
-            MetricKind::Counter => "_total",
-            MetricKind::Info => "_info",
-            MetricKind::Gauge | MetricKind::Histogram => "",
-        };
-        let name = self.name.strip_suffix(suffix).unwrap_or(self.name);
-        let unit = self.unit.and_then(|unit| name.strip_suffix(unit));
-        unit.and_then(|name| name.strip_suffix('_')).unwrap_or(name)
-    }
-
     /// Whether the sample at these indices belongs into the first scrape, on a machine that tells everything.
     #[cfg(test)]
     pub fn occurs(&self, at: &[usize]) -> bool {
@@ -198,7 +186,8 @@ impl Family {
     }
 }
 
-fn units(billionths: u64) -> f64 {
+/// In whole units.
+pub fn units(billionths: u64) -> f64 {
     billionths as f64 / 1e9
 }
 
@@ -273,6 +262,7 @@ fn build_facts() -> Vec<(&'static str, String)> {
     let features = [
         (true, "shell"),
         (cfg!(feature = "axum"), "axum"),
+        (cfg!(feature = "signaling-metrics"), "signaling-metrics"),
         (cfg!(feature = "webrtc"), "webrtc"),
         // A panic then costs the process, whatever we contain.
         (cfg!(panic = "abort"), "panic-abort"),

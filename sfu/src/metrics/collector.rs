@@ -6,17 +6,18 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::text::encode_registry;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
+use super::beside::Beside;
 use super::catalogue::{CATALOGUE, Family};
+use super::exposition::encode_family;
 use super::host::HostReadings;
 use super::saturation::SaturationReadings;
 use super::scrape::Scrape;
 use super::shard::Shard;
-use super::snapshot::{MetricFamily, MetricKind, MetricSample, MetricValue, MetricsSnapshot};
+use super::snapshot::{MetricFamily, MetricsSnapshot};
 
 /// The media type of OpenMetrics text, for hosts that answer scrapes themselves.
 pub const OPENMETRICS_TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -48,6 +49,7 @@ pub struct Metrics {
     host: Arc<Mutex<HostReadings>>,
     saturation: Arc<Mutex<SaturationReadings>>,
     per_worker: bool,
+    beside: Beside,
 }
 
 impl Metrics {
@@ -74,10 +76,12 @@ impl Metrics {
     /// again. For several there is [`register_many`](Self::register_many).
     pub fn register(&self, registry: &mut Registry) {
         mount(Mounted::One(self.clone()), registry);
+        registry.register_collector(Box::new(self.beside.clone()));
     }
 
     /// Mounts the metrics of several `Sfu`s on one registry. Each sample carries the label `engine`: the place of
-    /// its `Sfu` in the list, from 0.
+    /// its `Sfu` in the list, from 0. What stands beside them is the process' own: it comes once and without the label, from the
+    /// first that has it.
     ///
     /// ```no_run
     /// # use sluicegate::{Metrics, Sfu, prometheus_client::registry::Registry};
@@ -86,7 +90,10 @@ impl Metrics {
     /// # }
     /// ```
     pub fn register_many(engines: impl IntoIterator<Item = Metrics>, registry: &mut Registry) {
-        mount(Mounted::Many(engines.into_iter().collect()), registry);
+        let engines: Vec<Metrics> = engines.into_iter().collect();
+        let beside = engines.iter().map(|metrics| metrics.beside.clone()).fold(Beside::default(), Beside::or);
+        mount(Mounted::Many(engines), registry);
+        registry.register_collector(Box::new(beside));
     }
 
     /// Whether the `worker_*` families, which have a series per worker, are exported. They are,
@@ -96,6 +103,25 @@ impl Metrics {
     #[must_use]
     pub fn per_worker(mut self, on: bool) -> Metrics {
         self.per_worker = on;
+        self
+    }
+
+    /// Puts a host's own signalling and HTTP metrics beside these, wherever they are mounted. METRICS.md lists them.
+    #[cfg(any(test, feature = "signaling-metrics"))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "signaling-metrics")))]
+    #[must_use]
+    pub fn with_signaling(mut self, signaling: super::signaling::SignalingMetrics) -> Metrics {
+        self.beside.signaling = Some(signaling);
+        self
+    }
+
+    /// Puts `process_*` beside these: CPU time, memory, file descriptors, threads, start. For hosts that have them from nowhere
+    /// else. Read from the kernel at each scrape; on systems other than Linux there are none.
+    #[cfg(any(test, feature = "signaling-metrics"))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "signaling-metrics")))]
+    #[must_use]
+    pub fn with_process(mut self) -> Metrics {
+        self.beside.process = true;
         self
     }
 
@@ -124,12 +150,14 @@ impl Metrics {
         let families = CATALOGUE.iter().filter(|family| self.per_worker || !family.is_per_worker());
         let families = families.map(|family| read_family(family, &scrape));
         // One without a sample: this machine does not tell.
-        MetricsSnapshot { families: families.filter(|family| !family.samples.is_empty()).collect() }
+        let told = families.filter(|family| !family.samples.is_empty());
+        MetricsSnapshot { families: told.chain(self.beside.families()).collect() }
     }
 
     /// The worker's index is its place in `shards`. `host` is filled by the sampler.
     pub(crate) fn new(shards: Vec<Arc<Shard>>, host: Arc<Mutex<HostReadings>>) -> Metrics {
-        Metrics { workers: shards.into(), host, saturation: Arc::default(), per_worker: true }
+        let (saturation, beside) = Default::default();
+        Metrics { workers: shards.into(), host, saturation, per_worker: true, beside }
     }
 
     /// `saturation` is filled by the controller.
@@ -178,7 +206,7 @@ impl Collector for Mounted {
             let name = format!("sfu_{}", family.name);
             let found: Vec<_> = snapshots.iter().filter_map(|snapshot| snapshot.family(&name)).collect();
             if !found.is_empty() {
-                encode_family(family, &found, &mut encoder)?;
+                encode_family("sfu_", &found, &mut encoder)?;
             }
         }
         Ok(())
@@ -191,44 +219,4 @@ fn with_engine((mut snapshot, engine): (MetricsSnapshot, usize)) -> MetricsSnaps
         sample.labels.insert(0, ("engine".into(), engine.to_string().into()));
     }
     snapshot
-}
-
-fn encode_family(family: &Family, found: &[&MetricFamily], encoder: &mut DescriptorEncoder) -> fmt::Result {
-    let unit = family.unit.map(|unit| Unit::Other(unit.to_owned()));
-    let kind = match family.kind() {
-        MetricKind::Counter => MetricType::Counter,
-        MetricKind::Gauge => MetricType::Gauge,
-        MetricKind::Histogram => MetricType::Histogram,
-        MetricKind::Info => MetricType::Info,
-    };
-    let mut metric = encoder.encode_descriptor(family.stem(), family.help, unit.as_ref(), kind)?;
-    for sample in found.iter().flat_map(|family| &family.samples) {
-        if matches!(kind, MetricType::Info) {
-            metric.encode_info(&sample.labels)?;
-        } else if sample.labels.is_empty() {
-            // An empty family would print `{}`.
-            encode_sample(sample, kind, &mut metric)?;
-        } else {
-            encode_sample(sample, kind, &mut metric.encode_family(&sample.labels)?)?;
-        }
-    }
-    Ok(())
-}
-
-fn encode_sample(sample: &MetricSample, kind: MetricType, metric: &mut MetricEncoder) -> fmt::Result {
-    match (&sample.value, kind) {
-        (MetricValue::Count(count), MetricType::Counter) => {
-            metric.encode_counter::<NoLabelSet, u64, f64>(count, None)
-        }
-        (MetricValue::Number(number), MetricType::Counter) => {
-            metric.encode_counter::<NoLabelSet, f64, f64>(number, None)
-        }
-        (MetricValue::Count(count), _) => metric.encode_gauge(count),
-        (MetricValue::Number(number), _) => metric.encode_gauge(number),
-        (MetricValue::Histogram { bounds, counts, sum }, _) => {
-            let bounds = bounds.iter().copied().chain([f64::INFINITY]);
-            let pairs: Vec<_> = bounds.zip(counts.iter().copied()).collect();
-            metric.encode_histogram::<NoLabelSet>(*sum, counts.iter().sum(), &pairs, None)
-        }
-    }
 }

@@ -5,12 +5,22 @@
 
 #[cfg(feature = "axum")]
 pub mod axum;
+mod beside;
 mod catalogue;
 mod collector;
+mod exposition;
 mod host;
+#[cfg(any(test, feature = "signaling-metrics"))]
+mod process;
 mod saturation;
 mod scrape;
 mod shard;
+#[cfg(any(test, feature = "signaling-metrics"))]
+#[cfg_attr(
+    not(feature = "signaling-metrics"),
+    allow(dead_code, unused_imports, reason = "tests write METRICS.md, whatever the features")
+)]
+pub mod signaling;
 mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -556,6 +556,9 @@ fn document() -> String {
             }
         }
     }
+    let (signaling, signaling_buckets) = super::signaling::document();
+    write!(out, "{SIGNALING}\n{TABLE}{signaling}").unwrap();
+    write!(out, "{PROCESS}\n{TABLE}{}", super::process::document()).unwrap();
     out.push_str("\n## Buckets\n\nUpper bounds in the unit of the name; `+Inf` follows.\n\n");
     for family in CATALOGUE {
         if let Read::Histogram(bounds, _) = family.read {
@@ -563,9 +566,10 @@ fn document() -> String {
             writeln!(out, "- `sfu_{}`: {}", family.name, bounds.join(", ")).unwrap();
         }
     }
+    out.push_str(&signaling_buckets);
     write!(
         out,
-        "\n## Series\n\n{} series, and {} more per worker.\n",
+        "\n## Series\n\n{} series, and {} more per worker; what feature `signaling-metrics` adds depends on the endpoints.\n",
         promised(0).len(),
         promised(1).len() - promised(0).len(),
     )
@@ -613,6 +617,21 @@ egress_packets_total{transmission=\"first\"} + filtered_packets_total +
 dropped_packets_total{direction=\"out\"} + queued_packets`. And whatever subscribers ask for ends as one
 thing: `nacked_packets_total{direction=\"in\"} = rtx_requests_total`, but for repairs that wait in a queue, and
 `plis_total{direction=\"in\"} + firs_total{direction=\"in\"} = keyframe_requests_total`.
+";
+
+const SIGNALING: &str = "
+## Signalling
+
+The host's own, with feature `signaling-metrics`: `Metrics::with_signaling` puts them beside the others. The host counts, the library names;
+the demo uses all of them. A region and the names of endpoints are fixed at start, the other labels are closed sets: nothing that a client sends
+reaches one. A request that no endpoint declares counts as `other`. A type of message in a direction that is unusual for it, and a status code
+that the endpoint did not declare, have no series until they occur.
+";
+
+const PROCESS: &str = "
+## Process
+
+With feature `signaling-metrics`: `Metrics::with_process`. On Linux.
 ";
 
 const TABLE: &str = "\

@@ -48,6 +48,8 @@ pub struct Layer {
     pub structure: Option<Arc<Structure>>,
     /// Of the picture, in pixels.
     pub size: Option<(u16, u16)>,
+    /// Its publisher is over its cap: nobody is to have it.
+    pub shut: bool,
     /// Counts its beginnings.
     pub run: u16,
     kind: MediaKind,
@@ -74,6 +76,7 @@ impl Layer {
             report: None,
             structure: None,
             size: None,
+            shut: false,
             run: 0,
             kind,
             rates: Vec::new(),
@@ -125,7 +128,7 @@ impl Layer {
     /// Packets have come lately, or as lately as a slow picture's come.
     pub fn is_active(&self, now: Instant) -> bool {
         let patience = SILENCE.max(self.interval * 3);
-        self.latest.is_some_and(|at| now.saturating_duration_since(at) < patience)
+        !self.shut && self.latest.is_some_and(|at| now.saturating_duration_since(at) < patience)
     }
 
     /// Packets have come at all.

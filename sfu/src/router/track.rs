@@ -136,6 +136,14 @@ impl Track {
         subscription.is_some_and(|subscription| subscription.selection.current().is_none())
     }
 
+    /// Takes layers from everybody, or gives them back; the next [`review`](Self::review) acts on it.
+    pub fn shut(&mut self, is_shut: impl Fn(u8) -> bool) {
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            layer.shut = is_shut(index as u8);
+        }
+        self.reviewed_at = None;
+    }
+
     /// Whether the codec may change now; if so, it does.
     pub fn may_change_codec(&mut self, now: Instant) -> bool {
         let calm = |at: Instant| now.saturating_duration_since(at) >= CODEC_SPACING;

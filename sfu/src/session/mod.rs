@@ -4,6 +4,7 @@
 //! between it and the router.
 
 pub mod cap;
+pub mod downlink;
 pub mod dtls;
 pub mod feedback;
 pub mod hearing;
@@ -20,6 +21,7 @@ pub mod slot;
 pub mod srtp;
 pub mod stretch;
 pub mod telling;
+pub mod trace;
 pub mod uplinks;
 
 use std::collections::VecDeque;
@@ -33,10 +35,12 @@ use crate::counters::{Counters, DropKind, PathKind, Relay};
 use crate::drop::DropReason;
 use crate::ids::{MediaKind, Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey};
 use crate::interceptors::BoxedInterceptor;
+use crate::media::police;
 use crate::path::Path;
 use crate::units::Bitrate;
 use crate::wire::rtp::RtpHeader;
 use cap::PublishCap;
+use downlink::Downlink;
 use dtls::{Dtls, DtlsEvent};
 use feedback::Feedback;
 use ice::IceLite;
@@ -47,6 +51,8 @@ use reception::Reception;
 use slot::Slot;
 use srtp::{Inbound, KeyMaterial, Outbound};
 use telling::REPORT_INTERVAL;
+use trace::JoinTrace;
+use tracing::Span;
 use uplinks::{Outcome, Uplink, Uplinks};
 
 /// Slots one peer may use up in its life. Lines are reused, so that a long call needs no more than it has at
@@ -84,6 +90,10 @@ pub struct Session {
     /// When the first of them was queued.
     pub queued_at: Instant,
     pub cap: PublishCap,
+    /// There while what it receives is capped.
+    pub downlink: Option<Box<Downlink>>,
+    /// How far policing had gone when the host was last told.
+    pub policed: police::Stage,
     pub reception: Reception,
     pub quality: Quality,
     /// Packets that the peer has asked for again.
@@ -95,10 +105,14 @@ pub struct Session {
     pub checked_at: Option<Instant>,
     pub secured_at: Option<Instant>,
     pub flowing: bool,
+    /// The spans of its join, until then.
+    pub trace: Option<Box<JoinTrace>>,
     /// When its handshake began, and the datagrams of it that told when it will end.
     handshake: (Option<Instant>, u8),
     /// The next offer shall restart ICE.
     pub restart_wanted: bool,
+    /// The client has come with the credentials of an ICE restart, but not moved since.
+    pub restarted: bool,
     /// Checks have come that were not authentic.
     pub refused_checks: bool,
     /// The path that is booked as its own, and of what kind that is.
@@ -148,6 +162,8 @@ pub struct Start {
     pub interceptors: Vec<(usize, BoxedInterceptor)>,
     pub cap: Option<Bitrate>,
     pub reporter: Ssrc,
+    /// The span of its join.
+    pub span: Span,
 }
 
 impl Session {
@@ -167,6 +183,8 @@ impl Session {
             queue: VecDeque::new(),
             queued_at: now,
             cap: PublishCap::new(start.cap),
+            downlink: None,
+            policed: police::Stage::Peace,
             reception: Reception::new(),
             quality: Quality::default(),
             nacked_packets: 0,
@@ -175,8 +193,10 @@ impl Session {
             checked_at: None,
             secured_at: None,
             flowing: false,
+            trace: JoinTrace::begin(start.span, start.id),
             handshake: (None, 0),
             restart_wanted: false,
+            restarted: false,
             refused_checks: false,
             booked_path: None,
             warned_unreachable: false,
@@ -240,6 +260,7 @@ impl Session {
         if std::mem::replace(&mut self.flowing, true) {
             return None;
         }
+        self.trace = None;
         let since_keys = now.saturating_duration_since(self.secured_at?);
         Some((since_keys, now.saturating_duration_since(self.joined_at)))
     }

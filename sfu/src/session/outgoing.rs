@@ -10,10 +10,15 @@ use super::stretch::Stretch;
 use crate::counters::RepairOutcome;
 use crate::drop::DropReason;
 use crate::ids::{Feed, MediaKind};
+use crate::media::history::PacketMeta;
+use crate::media::police;
 use crate::media::resend::Verdict;
 
 /// Waiting packets beyond which no more repairs are queued.
 const MAX_REPAIRS_QUEUED: usize = 256;
+
+/// What a packet has besides its payload and what travels with it: header, extensions, tag.
+const OVERHEAD: usize = 44;
 
 /// A packet waiting for its turn: a descriptor, never bytes.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +75,20 @@ impl Session {
         self.push(now, Queued { asked, ..queued });
         (1..copies).for_each(|_| self.push(now, queued));
         None
+    }
+
+    /// Whether a packet that is about to go to one slot is more than the peer may receive.
+    pub fn is_over_cap(
+        &mut self,
+        now: Instant,
+        slot: u16,
+        kind: MediaKind,
+        meta: &PacketMeta,
+        bytes: u16,
+    ) -> bool {
+        let Some(downlink) = &mut self.downlink else { return false };
+        let mid = self.slots[usize::from(slot)].mid;
+        downlink.judge(now, mid, kind, meta, usize::from(bytes) + OVERHEAD) == police::Verdict::Police
     }
 
     /// Queues a packet for one slot. False: the queue is full.

@@ -8,11 +8,11 @@ use crate::counters::{Counters, Direction, DropKind, Transmission};
 use crate::drop::DropReason;
 use crate::ids::{MediaKind, Mid, Pt, Rid, Ssrc, TrackKey};
 use crate::media::arrivals::Arrivals;
-use crate::media::budget::{Policer, Verdict};
 use crate::media::history::PacketMeta;
 use crate::media::loss::LossWindow;
 use crate::media::nack::{Arrival, Nacks};
-use crate::media::picture::PictureReader;
+use crate::media::picture::{Picture, PictureReader};
+use crate::media::police::{Part, Police, Stage, Verdict};
 use crate::media::receive::Receiver;
 use crate::seq::SeqUnwrapper;
 use crate::session::negotiate::{self, CodecBinding, Extension, ExtensionMap};
@@ -37,6 +37,9 @@ const SWITCH_SPACING: Duration = Duration::from_millis(500);
 /// refused before any cryptography.
 const PROBES_PER_SECOND: u32 = 16;
 
+/// What an audio section takes that has no cap of its own.
+const AUDIO: Bitrate = Bitrate::kbps(64);
+
 /// Extensions that belong to the sender's media and travel with it. The others are hop-by-hop.
 const FORWARDED: [Extension; 5] = [
     Extension::AudioLevel,
@@ -60,6 +63,9 @@ pub struct Uplink {
     pub track: TrackKey,
     /// One without simulcast.
     layers: Vec<Encoding>,
+    /// There while the section has a cap of its own.
+    police: Option<Box<Police>>,
+    cap: Option<Bitrate>,
 }
 
 /// One of the streams by which the peer sends a section's media: with simulcast, a layer.
@@ -218,7 +224,7 @@ pub struct Uplinks {
     /// Sorted by SSRC.
     streams: Vec<Stream>,
     pub arrivals: Arrivals,
-    pub policer: Policer,
+    pub police: Police,
     pub carried: Carried,
     /// SSRCs of removed sections: not taken unless a description announces them again. Their replay windows
     /// stay for as long, since a client that pauses a section keeps its SSRC.
@@ -232,7 +238,7 @@ impl Uplinks {
             uplinks: Vec::new(),
             streams: Vec::new(),
             arrivals: Arrivals::new(reporter),
-            policer: Policer::new(cap),
+            police: Police::new(cap),
             carried: Carried::default(),
             retired: VecDeque::new(),
             probes: (None, 0),
@@ -262,6 +268,8 @@ impl Uplinks {
             remb: negotiated.remb,
             nack: negotiated.nack && negotiated.kind == MediaKind::Video,
             track,
+            police: None,
+            cap: None,
             layers: match &negotiated.rids[..] {
                 [] => vec![Encoding::default()],
                 rids => rids.iter().map(|rid| Encoding { rid: Some(*rid), ..Encoding::default() }).collect(),
@@ -285,8 +293,61 @@ impl Uplinks {
         self.retired.extend(gone.map(|stream| stream.ssrc));
         let excess = self.retired.len().saturating_sub(MAX_RETIRED);
         self.retired.drain(..excess).for_each(&mut forget);
+        self.police.forget(mid);
         let at = self.uplinks.iter().position(|uplink| uplink.mid == mid)?;
         Some(self.uplinks.remove(at))
+    }
+
+    /// Caps one section alone. False: there is no such section.
+    pub fn set_cap(&mut self, mid: Mid, cap: Option<Bitrate>) -> bool {
+        let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.mid == mid) else { return false };
+        uplink.cap = cap;
+        match (&mut uplink.police, cap) {
+            (Some(police), _) => police.set_cap(cap),
+            (none, Some(_)) => *none = Some(Box::new(Police::new(cap))),
+            (None, None) => {}
+        }
+        true
+    }
+
+    /// What the caps of the sections allow together. `None` while some video has none.
+    pub fn caps(&self) -> Option<Bitrate> {
+        let caps = self.uplinks.iter().map(|uplink| match (uplink.kind, uplink.cap) {
+            (_, Some(cap)) => Some(cap.as_bps()),
+            (MediaKind::Audio, None) => Some(AUDIO.as_bps()),
+            (MediaKind::Video, None) => None,
+        });
+        let capped = self.uplinks.iter().any(|uplink| uplink.cap.is_some());
+        caps.sum::<Option<u64>>().filter(|_| capped).map(Bitrate::bps)
+    }
+
+    /// Something was dropped, or may be again, because of a cap.
+    pub fn is_policed(&self) -> bool {
+        self.polices().any(Police::is_at_work)
+    }
+
+    /// How far policing has gone, if that has changed, or which layers are shut.
+    pub fn poll_policing(&mut self) -> Option<Stage> {
+        let own = self.uplinks.iter_mut().filter_map(|uplink| uplink.police.as_mut());
+        let changes = own.map(|police| police.poll_change()).chain([self.police.poll_change()]);
+        let changed = changes.fold(false, |changed, change| changed | change.is_some());
+        changed.then(|| self.polices().map(Police::stage).max().unwrap_or_default())
+    }
+
+    /// Whether this layer is not to be had now.
+    pub fn is_shut(&self, mid: Mid, layer: u8) -> bool {
+        self.polices().any(|police| police.is_shut(mid, layer))
+    }
+
+    /// A layer that can go on only with a keyframe, and may.
+    pub fn wants_keyframe(&mut self, now: Instant) -> Option<(Mid, u8)> {
+        let own = self.uplinks.iter_mut().filter_map(|uplink| uplink.police.as_mut());
+        let mut wanted = own.filter_map(|police| police.wants_keyframe(now));
+        wanted.next().or_else(|| self.police.wants_keyframe(now))
+    }
+
+    fn polices(&self) -> impl Iterator<Item = &Police> {
+        self.uplinks.iter().filter_map(|uplink| uplink.police.as_deref()).chain([&self.police])
     }
 
     /// The media streams a REMB is about: those of sections that take it.
@@ -430,7 +491,11 @@ impl Uplinks {
             Role::Repair { .. } => Transmission::Rtx,
         };
         counters.ingress(kind, transmission, plain.len());
-        let verdict = self.policer.admit(now, kind, plain.len());
+        self.police.count(now, kind, plain.len());
+        if let Some(police) = &mut self.uplinks[section].police {
+            police.count(now, kind, plain.len());
+        }
+        let uplink = &self.uplinks[section];
 
         let track = uplink.track;
         let Some(original) = self.original(section, at, &header, plain, payload) else {
@@ -452,7 +517,7 @@ impl Uplinks {
             return Ok(Outcome::Nothing);
         }
         let restarted = encoding.active != Some(original.ssrc);
-        if restarted && (payload == 0 || verdict == Verdict::Police || !encoding.may_switch(now)) {
+        if restarted && (payload == 0 || !encoding.may_switch(now)) {
             // A stream takes over with a packet that goes on, or not at all.
             return Ok(Outcome::Nothing);
         }
@@ -469,20 +534,27 @@ impl Uplinks {
         if payload == 0 {
             return Ok(Outcome::Skip { track, layer, seq });
         }
-        if verdict == Verdict::Police {
-            return Err((kind.into(), DropReason::Policed));
-        }
         let codec = uplink.codecs.iter().find(|codec| codec.pt == original.pt).ok_or(malformed)?.codec;
-        if restarted {
-            encoding.active = Some(original.ssrc);
-            encoding.switched_at = Some(now);
-        }
         self.carried.collect(&header, plain, &uplink.extensions);
         let bytes = plain.get(original.payload.clone()).ok_or(malformed)?;
         let (timestamp, marker) = (header.timestamp, header.marker);
         let descriptor = self.carried.get(Extension::DependencyDescriptor);
         let reading = stream.pictures.read(codec, timestamp, marker, descriptor, bytes);
         let picture = reading.picture;
+        if kind == MediaKind::Video {
+            let Picture { keyframe, temporal, .. } = picture;
+            let part = Part { section: uplink.mid, layer, timestamp, keyframe, temporal, bytes: plain.len() };
+            let own = uplink.police.as_mut().map(|police| police.judge(now, &part));
+            if own == Some(Verdict::Police) || self.police.judge(now, &part) == Verdict::Police {
+                counters.dropped_in(kind.into(), DropReason::Policed);
+                // A stream takes over with a packet that goes on, or not at all.
+                return Ok(if restarted { Outcome::Nothing } else { Outcome::Skip { track, layer, seq } });
+            }
+        }
+        if restarted {
+            encoding.active = Some(original.ssrc);
+            encoding.switched_at = Some(now);
+        }
         if picture.keyframe {
             stream.nacks.on_keyframe(seq);
         }

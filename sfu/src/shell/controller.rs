@@ -14,6 +14,7 @@ use super::clock;
 use super::readings::{Look, Readings};
 use super::worker::{Command, WorkerHandle};
 use crate::counters::{RoomSize, Step as Direction, nanos};
+use crate::engine::Engine;
 use crate::metrics::{SaturationReadings, WorkerSaturation};
 use crate::saturation::admission::{Door, NodeState};
 use crate::saturation::fairness::noisy;
@@ -86,7 +87,6 @@ impl Controls {
         self.orders.lock().frozen = frozen;
     }
 
-    #[allow(dead_code, reason = "the host cannot say it yet")]
     /// What may leave the machine: the pressure on egress is measured by it.
     pub fn set_egress_capacity(&self, capacity: Option<Bitrate>) {
         self.egress_capacity.store(capacity.map_or(0, Bitrate::as_bps), Relaxed);
@@ -251,7 +251,10 @@ impl<'a> Steering<'a> {
                 let closed = rooms.asked.as_mut().is_none_or(is_closed);
                 if closed {
                     let (reply, asked) = oneshot::channel();
-                    let sent = commands.send(Command::TopRooms { n: usize::MAX, by: By::Cost, reply });
+                    let ask = move |engine: &mut Engine, now| {
+                        let _ = reply.send(engine.top_rooms(now, usize::MAX, By::Cost));
+                    };
+                    let sent = commands.send(Command::Call(Box::new(ask)));
                     rooms.asked = sent.is_ok().then_some(asked);
                 }
             }

@@ -1,19 +1,23 @@
 //! Rooms and peers as the host holds them.
 
 use std::fmt;
+use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use super::events::Events;
 use super::sfu::Shared;
-use super::worker::Command;
+use super::worker::{Command, WorkerHandle};
 use crate::config::{LayerLimit, PeerConfig};
-use crate::error::{JoinError, NegotiateError};
-use crate::event::PeerEvent;
+use crate::engine::Engine;
+use crate::error::{CapError, JoinError, NegotiateError};
+use crate::event::{CapExplanation, PeerEvent};
 use crate::ids::PeerId;
 use crate::saturation::admission::Pace;
+use crate::session::trace;
 use crate::stats::{PeerStats, RoomStats};
 use crate::units::Bitrate;
 
@@ -27,6 +31,8 @@ pub(super) struct RoomShared {
     pub(super) name: String,
     pub(super) worker: usize,
     pub(super) entrance: Entrance,
+    /// It has a cap, which goes with it.
+    pub(super) capped: AtomicBool,
     pub(super) sfu: Arc<Shared>,
 }
 
@@ -39,6 +45,10 @@ pub(super) struct Entrance {
 
 impl Drop for RoomShared {
     fn drop(&mut self) {
+        if self.capped.load(Relaxed) {
+            let name = self.name.clone();
+            drop(self.worker().call(move |engine, now| engine.set_room_cap(now, &name, None)));
+        }
         self.sfu.forget_room(&self.name, self.worker);
     }
 }
@@ -59,9 +69,11 @@ impl Room {
     ///
     /// [`JoinError::Offer`] names what is wrong with the offer, and in which m-line. [`JoinError::Refused`] says why the
     /// node takes nobody now, and when to ask again.
-    pub async fn join(&self, config: PeerConfig, offer: &str) -> Result<(Peer, String), JoinError> {
+    pub async fn join(&self, mut config: PeerConfig, offer: &str) -> Result<(Peer, String), JoinError> {
         let grant = self.shared.sfu.admit_join(&self.shared)?;
         let name = config.name.clone();
+        let hash = self.shared.sfu.salt.hash_one(&self.shared.name);
+        config.span = Some(trace::joining(config.span.take(), self.shared.worker, hash));
         let events = Events::new(self.shared.sfu.events_limit);
         let (reply, answer) = oneshot::channel();
         let command = Command::Join {
@@ -84,15 +96,28 @@ impl Room {
 impl Room {
     /// What happens in it now. `None` while nobody is in it.
     pub async fn stats(&self) -> Option<RoomStats> {
-        let (reply, stats) = oneshot::channel();
-        self.shared.send(Command::RoomStats { room: self.shared.name.clone(), reply }).ok()?;
-        stats.await.ok()?
+        let name = self.shared.name.clone();
+        self.shared.worker().call(move |engine, now| engine.room_stats(now, &name)).await?
+    }
+
+    /// Caps what all who are in the room publish together, whoever comes and goes. Each gets a fair share of it: nobody
+    /// is held to less than he sends while another may send more. `None` lifts the cap.
+    ///
+    /// Publishers are told as by [`Peer::set_publish_cap`]; what a room sends to its subscribers follows.
+    pub async fn set_cap(&self, cap: impl Into<Option<Bitrate>>) {
+        let (name, cap) = (self.shared.name.clone(), cap.into());
+        self.shared.capped.store(cap.is_some(), Relaxed);
+        self.shared.worker().call(move |engine, now| engine.set_room_cap(now, &name, cap)).await;
     }
 }
 
 impl RoomShared {
+    fn worker(&self) -> &WorkerHandle {
+        &self.sfu.workers[self.worker]
+    }
+
     fn send(&self, command: Command) -> Result<(), ()> {
-        self.sfu.workers[self.worker].commands.send(command).map_err(|_| ())
+        self.worker().commands.send(command).map_err(|_| ())
     }
 }
 
@@ -169,14 +194,62 @@ impl Peer {
         let _ = self.send(Command::Resync { peer: self.shared.id });
     }
 
-    /// Caps what this peer publishes, all its tracks together. Browsers obey within half a second
-    /// (REMB); a publisher that stays more than 20 % over for 3 s has its video dropped down to the cap,
-    /// audio never. `None` lifts the cap.
-    pub async fn set_publish_cap(&self, cap: impl Into<Option<Bitrate>>) {
-        let (reply, done) = oneshot::channel();
-        if self.send(Command::SetPublishCap { peer: self.shared.id, cap: cap.into(), reply }).is_ok() {
-            let _ = done.await;
-        }
+    /// Caps what this peer publishes, all its tracks together. `None` lifts the cap.
+    ///
+    /// Browsers obey within half a second (REMB). A publisher that stays more than 25 % over for 2 s loses its largest
+    /// layers, and if that is not enough whole pictures, down to the cap; after 10 s of more than twice the cap, its
+    /// video. Audio counts, but is never dropped. [`PeerEvent::CapChanged`] tells.
+    ///
+    /// # Errors
+    ///
+    /// [`CapError::Gone`] when the peer has left.
+    pub async fn set_publish_cap(&self, cap: impl Into<Option<Bitrate>>) -> Result<(), CapError> {
+        let (peer, cap) = (self.shared.id, cap.into());
+        self.call(move |engine, now| engine.set_publish_cap(now, peer, cap))
+            .await
+            .unwrap_or(Err(CapError::Gone))
+    }
+
+    /// Caps one of the tracks that this peer publishes, by its m-line ([`PeerEvent::TrackAdded`]). `None` lifts the cap.
+    ///
+    /// What goes over is dropped as with [`set_publish_cap`](Peer::set_publish_cap). Senders take caps for all they send
+    /// together: they are told once every video of theirs has one.
+    ///
+    /// # Errors
+    ///
+    /// [`CapError::NoSuchTrack`], or [`CapError::Gone`] when the peer has left.
+    pub async fn set_track_cap(&self, mid: &str, cap: impl Into<Option<Bitrate>>) -> Result<(), CapError> {
+        let (peer, mid, cap) = (self.shared.id, mid.to_owned(), cap.into());
+        let set = self.call(move |engine, now| engine.set_track_cap(now, peer, &mid, cap));
+        set.await.unwrap_or(Err(CapError::Gone))
+    }
+
+    /// Caps what this peer receives: smaller layers are chosen, from their next keyframe on, so that all it watches
+    /// fits. Where there are no smaller ones, whole pictures are left out. Audio counts, but is never left out.
+    /// `None` lifts the cap.
+    ///
+    /// # Errors
+    ///
+    /// [`CapError::Gone`] when the peer has left.
+    pub async fn set_downlink_cap(&self, cap: impl Into<Option<Bitrate>>) -> Result<(), CapError> {
+        let (peer, cap) = (self.shared.id, cap.into());
+        self.call(move |engine, now| engine.set_downlink_cap(now, peer, cap))
+            .await
+            .unwrap_or(Err(CapError::Gone))
+    }
+
+    /// Every cap on what this peer publishes and receives, and so which one binds. `None` once it has left.
+    ///
+    /// ```no_run
+    /// # async fn host(peer: sluicegate::Peer) {
+    /// if let Some(cap) = peer.explain_cap().await.and_then(|caps| caps.binds_publish()) {
+    ///     println!("{} may publish {}: {:?}", peer.name(), cap.bitrate, cap.scope);
+    /// }
+    /// # }
+    /// ```
+    pub async fn explain_cap(&self) -> Option<CapExplanation> {
+        let peer = self.shared.id;
+        self.call(move |engine, _| engine.explain_cap(peer)).await?
     }
 
     /// Has the client find its way to us anew (ICE restart, RFC 8445 §9), by a [`PeerEvent::Offer`]: for a host
@@ -192,22 +265,27 @@ impl Peer {
     ///
     /// False when the peer has no such m-line to receive on, or is gone.
     pub async fn limit_layers(&self, mid: &str, limit: LayerLimit) -> bool {
-        let (reply, found) = oneshot::channel();
         let (peer, mid) = (self.shared.id, mid.to_owned());
-        let sent = self.send(Command::LimitLayers { peer, mid, limit, reply }).is_ok();
-        sent && found.await.unwrap_or(false)
+        self.call(move |engine, now| engine.limit_layers(now, peer, &mid, limit)).await.unwrap_or(false)
     }
 
     /// What the peer sends and gets now. `None` once it has left.
     pub async fn stats(&self) -> Option<PeerStats> {
-        let (reply, stats) = oneshot::channel();
-        self.send(Command::PeerStats { peer: self.shared.id, reply }).ok()?;
-        stats.await.ok()?
+        let peer = self.shared.id;
+        self.call(move |engine, now| engine.peer_stats(now, peer)).await?
     }
 
     /// Lets the peer go now, whoever else holds a handle.
     pub fn leave(&self) {
         let _ = self.send(Command::Leave { peer: self.shared.id });
+    }
+
+    fn call<T, F>(&self, call: F) -> impl Future<Output = Option<T>> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Engine, Instant) -> T + Send + 'static,
+    {
+        self.shared.room.worker().call(call)
     }
 
     fn send(&self, command: Command) -> Result<(), NegotiateError> {

@@ -6,7 +6,7 @@ mod controller;
 mod events;
 mod handles;
 mod load;
-mod probes;
+pub mod probes;
 mod readings;
 mod sampler;
 mod sfu;

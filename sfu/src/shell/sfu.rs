@@ -1,5 +1,6 @@
 //! The SFU as the host holds it: its workers, its rooms by name, its metrics.
 
+use std::hash::RandomState;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -19,6 +20,7 @@ use super::sampler::{Sampler, Subjects};
 use super::socket::Socket;
 use super::worker::{self, Command, WorkerHandle};
 use crate::config::{Config, Saturation};
+use crate::congestion::fair::fair_shares;
 use crate::counters::AdmissionScope;
 use crate::engine::EngineConfig;
 use crate::error::{DrainError, Refused, RoomError, StartError};
@@ -28,6 +30,7 @@ use crate::saturation::admission::{Grant, Request};
 use crate::saturation::level::SaturationLevel;
 use crate::session::dtls::Identity;
 use crate::stats::{By, RoomStats};
+use crate::units::Bitrate;
 
 /// A running SFU. Cheap to clone; it runs until the last handle to it, its rooms and its peers is dropped,
 /// or until [`shutdown`](Sfu::shutdown).
@@ -44,6 +47,8 @@ pub(super) struct Shared {
     rooms: DashMap<String, Weak<RoomShared>>,
     closed: AtomicBool,
     pub(super) controls: Arc<Controls>,
+    /// Makes rooms' names in traces mean nothing elsewhere.
+    pub(super) salt: RandomState,
     _sampler: Sampler,
     _controller: Controller,
 }
@@ -118,6 +123,7 @@ impl Sfu {
             closed: AtomicBool::new(false),
             controls,
             _controller: controller,
+            salt: RandomState::new(),
         };
         Ok(Sfu { shared: Arc::new(shared) })
     }
@@ -147,6 +153,7 @@ impl Sfu {
             name: name.to_owned(),
             worker,
             entrance: Entrance::default(),
+            capped: AtomicBool::new(false),
             sfu: self.shared.clone(),
         });
         *entry = Arc::downgrade(&room);
@@ -173,12 +180,9 @@ impl Sfu {
     /// # }
     /// ```
     pub async fn top_rooms(&self, n: usize, by: By) -> Vec<RoomStats> {
-        let ask = |worker: &WorkerHandle| {
-            let (reply, rooms) = oneshot::channel();
-            worker.commands.send(Command::TopRooms { n, by, reply }).ok().map(|()| rooms)
-        };
+        let ask = |worker: &WorkerHandle| worker.call(move |engine, now| engine.top_rooms(now, n, by));
         // Everybody is asked before the first answers.
-        let asked: Vec<_> = self.shared.workers.iter().filter_map(ask).collect();
+        let asked: Vec<_> = self.shared.workers.iter().map(ask).collect();
         let mut rooms = Vec::new();
         for answer in asked {
             rooms.extend(answer.await.unwrap_or_default());
@@ -264,6 +268,30 @@ impl Sfu {
     /// that.
     pub fn freeze_controller(&self, frozen: bool) {
         self.shared.controls.set_frozen(frozen);
+    }
+
+    /// The most that may leave this machine by us, all peers together. Subscribers share it: nobody is held to less than
+    /// he watches while another may get more, and smaller layers are chosen to fit. `None`: as much as there is.
+    ///
+    /// What workers may send follows what their subscribers want, as it is when this is called; call it again where
+    /// rooms are placed anew.
+    pub async fn set_egress_capacity(&self, capacity: impl Into<Option<Bitrate>>) {
+        let capacity = capacity.into();
+        self.shared.controls.set_egress_capacity(capacity);
+        let workers = &self.shared.workers;
+        let asked: Vec<_> =
+            workers.iter().map(|worker| worker.call(|engine, now| engine.demand(now))).collect();
+        let mut wanted = Vec::new();
+        for demand in asked {
+            wanted.push(demand.await.unwrap_or_default());
+        }
+        let shares = match capacity {
+            Some(capacity) => fair_shares(capacity, &wanted).into_iter().map(Some).collect(),
+            None => vec![None; workers.len()],
+        };
+        for (worker, share) in workers.iter().zip(shares) {
+            worker.call(move |engine, now| engine.set_egress_cap(now, share)).await;
+        }
     }
 
     /// Lets every peer go (each hears `Left(Shutdown)`) and ends the media threads. Resolves when they have

@@ -13,7 +13,7 @@ use super::clock::{self, Reading};
 use super::events::Events;
 use super::socket::Socket;
 use super::window::Window;
-use crate::config::{LayerLimit, PeerConfig};
+use crate::config::PeerConfig;
 use crate::counters::IoOp;
 use crate::counters::PanicScope;
 use crate::engine::{Engine, EngineConfig};
@@ -21,8 +21,6 @@ use crate::error::{JoinError, NegotiateError};
 use crate::event::{LeaveReason, PeerEvent};
 use crate::ids::PeerId;
 use crate::metrics::{Shard, WorkerCounters};
-use crate::stats::{By, PeerStats, RoomStats};
-use crate::units::Bitrate;
 
 /// System calls per turn before timers and commands get their say.
 const RECEIVES_PER_TURN: usize = 4;
@@ -37,6 +35,8 @@ const HEARTBEAT: Duration = Duration::from_millis(100);
 const SAMPLING: Duration = Duration::from_secs(1);
 
 type Reply<T> = oneshot::Sender<T>;
+
+type Call = Box<dyn FnOnce(&mut Engine, Instant) + Send>;
 
 /// What host handles ask of a worker.
 pub enum Command {
@@ -60,19 +60,8 @@ pub enum Command {
     Resync {
         peer: PeerId,
     },
-    SetPublishCap {
-        peer: PeerId,
-        cap: Option<Bitrate>,
-        reply: Reply<()>,
-    },
     RestartIce {
         peer: PeerId,
-    },
-    LimitLayers {
-        peer: PeerId,
-        mid: String,
-        limit: LayerLimit,
-        reply: Reply<bool>,
     },
     Leave {
         peer: PeerId,
@@ -81,19 +70,8 @@ pub enum Command {
     Draining {
         deadline: Duration,
     },
-    PeerStats {
-        peer: PeerId,
-        reply: Reply<Option<PeerStats>>,
-    },
-    RoomStats {
-        room: String,
-        reply: Reply<Option<RoomStats>>,
-    },
-    TopRooms {
-        n: usize,
-        by: By,
-        reply: Reply<Vec<RoomStats>>,
-    },
+    /// Something the engine can do at once; it sends its answer by itself.
+    Call(Call),
     Shutdown {
         reply: Reply<()>,
     },
@@ -114,6 +92,23 @@ pub struct WorkerHandle {
     /// The kernel's number of the thread; 0 until it has begun.
     pub number: Arc<AtomicU32>,
     pub thread: parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl WorkerHandle {
+    /// Has the engine do something. `None`: the worker has ended.
+    pub fn call<T, F>(&self, call: F) -> impl Future<Output = Option<T>> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Engine, Instant) -> T + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Call(Box::new(move |engine, now| {
+            let _ = reply.send(call(engine, now));
+        }));
+        // Sent at once, whether anybody waits for the answer or not.
+        let sent = self.commands.send(command).is_ok();
+        async move { if sent { answer.await.ok() } else { None } }
+    }
 }
 
 struct Worker {
@@ -335,16 +330,8 @@ impl Worker {
                 let result = self.guarded(|engine| engine.answer(now, peer, &sdp));
                 let _ = reply.send(result.unwrap_or(Err(NegotiateError::Gone)));
             }
-            Command::SetPublishCap { peer, cap, reply } => {
-                self.guarded(|engine| engine.set_publish_cap(now, peer, cap));
-                let _ = reply.send(());
-            }
             Command::RestartIce { peer } => {
                 self.guarded(|engine| engine.restart_ice(now, peer));
-            }
-            Command::LimitLayers { peer, mid, limit, reply } => {
-                let found = self.guarded(|engine| engine.limit_layers(now, peer, &mid, limit));
-                let _ = reply.send(found.unwrap_or(false));
             }
             Command::Resync { peer } => {
                 self.guarded(|engine| engine.resync(now, peer));
@@ -355,17 +342,8 @@ impl Worker {
             Command::Draining { deadline } => {
                 self.events.values().for_each(|events| events.push(PeerEvent::Draining { deadline }));
             }
-            Command::PeerStats { peer, reply } => {
-                let stats = self.guarded(|engine| engine.peer_stats(now, peer));
-                let _ = reply.send(stats.flatten());
-            }
-            Command::RoomStats { room, reply } => {
-                let stats = self.guarded(|engine| engine.room_stats(now, &room));
-                let _ = reply.send(stats.flatten());
-            }
-            Command::TopRooms { n, by, reply } => {
-                let rooms = self.guarded(|engine| engine.top_rooms(now, n, by));
-                let _ = reply.send(rooms.unwrap_or_default());
+            Command::Call(call) => {
+                self.guarded(|engine| call(engine, now));
             }
             Command::Shutdown { reply } => {
                 let _ = reply.send(());

@@ -92,6 +92,13 @@ impl Stream {
         (highest - lowest + 1) - self.carried_seqs.union(&self.lost_seqs).count() as u64
     }
 
+    /// The same numbers, in runs: how far behind the highest each began, and its length.
+    pub fn left_out_runs(&self) -> Vec<(u64, u64)> {
+        let known: Vec<u64> = self.carried_seqs.union(&self.lost_seqs).copied().collect();
+        let holes = known.windows(2).filter(|pair| pair[1] - pair[0] > 1);
+        holes.map(|pair| (self.highest.unwrap_or(pair[1]) - pair[0], pair[1] - pair[0] - 1)).collect()
+    }
+
     fn on_packet(&mut self, now: Instant, header: &Header, len: usize, carried: bool) {
         self.padded += u64::from(header.padding);
         self.bytes += len as u64;

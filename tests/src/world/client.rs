@@ -593,6 +593,15 @@ impl Client {
         self.events.iter().filter(|(_, told)| event(told)).map(|(at, _)| *at).collect()
     }
 
+    /// The m-lines on which the engine says that it publishes.
+    pub fn told_tracks(&self, wanted: MediaKind) -> Vec<String> {
+        let tracks = self.events.iter().filter_map(|(_, event)| match event {
+            PeerEvent::TrackAdded { mid, kind } if *kind == wanted => Some(mid.clone()),
+            _ => None,
+        });
+        tracks.collect()
+    }
+
     /// Why the engine has let it go, if it has.
     pub fn left(&self) -> Option<LeaveReason> {
         self.events.iter().find_map(|(_, event)| match event {

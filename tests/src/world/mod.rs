@@ -600,6 +600,10 @@ impl World {
     }
 }
 
+pub fn is_rtp(bytes: &[u8]) -> bool {
+    bytes.len() > 12 && bytes[0] >> 6 == 2 && !(192..=223).contains(&bytes[1])
+}
+
 /// Client `index` lives here.
 pub fn client_address(index: usize) -> SocketAddr {
     let [_, _, high, low] = (index as u32 + 1).to_be_bytes();

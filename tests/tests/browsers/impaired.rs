@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sluicegate_tests::browser::namespace::Outcome;
+use sluicegate_tests::browser::namespace::{Outcome, hold};
 use sluicegate_tests::browser::{Browser, Make};
 use sluicegate_tests::relay::{Conditions, Direction, Loss, clear, outage};
 use tokio::time::{Instant, sleep};
@@ -174,7 +174,7 @@ async fn moves(network: &Network, make: Make) -> Outcome {
         gaps.extend([sees, seen]);
         sleep(secs(1)).await;
     }
-    assert!(gaps.iter().all(|gap| *gap <= 1_000.0), "{make:?}: {gaps:.0?} ms without a frame");
+    hold(gaps.iter().all(|gap| *gap <= 1_000.0), || format!("{make:?}: {gaps:.0?} ms without a frame"))?;
     Ok(())
 }
 
@@ -206,7 +206,7 @@ async fn restarts(network: &Network, make: Make) -> Outcome {
         println!("{who} restarts ICE: {gap:.0} ms without a frame");
         gaps.push(gap);
     }
-    assert!(gaps.iter().all(|gap| *gap <= 1_000.0), "{make:?}: {gaps:.0?} ms without a frame");
+    hold(gaps.iter().all(|gap| *gap <= 1_000.0), || format!("{make:?}: {gaps:.0?} ms without a frame"))?;
     Ok(())
 }
 
@@ -250,9 +250,9 @@ async fn goes_out(network: &Network) -> Outcome {
             rates.iter().step_by(10).collect::<Vec<_>>()
         );
     }
-    assert!(first <= 2_000.0, "the first frame comes {first:.0} ms after the return");
-    assert!(first + gap <= 2_000.0, "{gap:.0} ms without a frame after the first");
     assert!(wanted <= 6, "{wanted} keyframes were asked for");
+    hold(first <= 2_000.0, || format!("the first frame comes {first:.0} ms after the return"))?;
+    hold(first + gap <= 2_000.0, || format!("{gap:.0} ms without a frame after the first"))?;
     Ok(())
 }
 
@@ -273,17 +273,17 @@ fn firefox_is_back_soon_after_a_longer_outage() {
         network.set_all(far());
         let first = bob.next_frame(back, secs(20)).await? - back;
         println!("the first frame comes {first:.0} ms after the return");
-        assert!(first <= 2_000.0, "the first frame comes {first:.0} ms after the return");
         // In the calls they were in, which is why the frame was seen.
         for person in [&alice, &bob] {
             assert!(person.page.eval::<bool>("window.call.attempt === 0").await?);
         }
+        hold(first <= 2_000.0, || format!("the first frame comes {first:.0} ms after the return"))?;
         Ok(())
     });
 }
 
 #[test]
-#[ignore = "medians of 245 to 255 ms (bar 250) on an idle machine, 200 being four round trips: two runs in five fail"]
+#[ignore = "held by a release build on an idle machine, where four round trips are 200 of the 250 ms: .ci/full"]
 fn a_late_joiner_from_afar_sees_a_picture_at_once() {
     let test = "impaired::a_late_joiner_from_afar_sees_a_picture_at_once";
     Network::story(test, &[Make::Chromium], 1, &[], late_joiners);
@@ -310,8 +310,8 @@ async fn late_joiners(network: &Network) -> Outcome {
     println!("in order: {waits:.0?} ms");
     // Of ten, between the fifth and the sixth, and the last.
     let half = (waits[4] + waits[5]) / 2.0;
-    assert!(half <= 250.0, "half of them wait for {half:.0} ms or more");
-    assert!(waits[9] <= 500.0, "one of ten waits for {:.0} ms", waits[9]);
+    hold(half <= 250.0, || format!("half of them wait for {half:.0} ms or more"))?;
+    hold(waits[9] <= 500.0, || format!("one of ten waits for {:.0} ms", waits[9]))?;
     Ok(())
 }
 

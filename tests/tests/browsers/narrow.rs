@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluicegate_tests::browser::namespace::Outcome;
+use sluicegate_tests::browser::namespace::{Outcome, hold};
 use sluicegate_tests::browser::{Browser, Make};
 use sluicegate_tests::relay::{Conditions, Direction, Loss};
 use tokio::time::{Instant, sleep};
@@ -62,12 +62,17 @@ async fn lossy_layers(network: &Network) -> Outcome {
     assert!(sent_each <= 1.2, "{sent_each:.3} packets sent again for each that was lost");
     // What bob sees is the largest layer; what lacks of it would have been left out towards him.
     let seen = bob.video_in().await?;
-    let holes =
-        network.relay.tap(network.client_of(&bob).await?, Direction::Down).stream(seen.ssrc).left_out();
+    let towards_bob = network.relay.tap(network.client_of(&bob).await?, Direction::Down).stream(seen.ssrc);
+    let holes = towards_bob.left_out();
     println!(
-        "{holes} holes towards bob; {} frames decoded, {} freezes",
-        seen.frames_decoded, seen.freeze_count
+        "{holes} holes towards bob, so far behind the last packet, and so long: {:?}; {} frames decoded, {} freezes, \
+         {} PLIs",
+        towards_bob.left_out_runs(),
+        seen.frames_decoded,
+        seen.freeze_count,
+        seen.pli_count
     );
+    println!("{}", network.feedback().await?);
     assert!(holes as f64 <= 0.01 * lost as f64, "{holes} packets never came");
     Ok(())
 }
@@ -106,9 +111,9 @@ async fn narrow(network: &Network) -> Outcome {
     );
     println!("alice: {}", alice.page.stats().await?);
     assert!(now.0 < full, "the picture is still {} wide", now.0);
-    assert!(gaps.0 <= 1_000.0, "{:.0} ms without a picture", gaps.0);
     // Alice's browser may have sent less at first than it affords later.
     assert!(now.1 >= others, "eve's picture was {others} wide and is {}", now.1);
-    assert!(gaps.1 <= 300.0, "eve waited {:.0} ms", gaps.1);
+    hold(gaps.0 <= 1_000.0, || format!("{:.0} ms without a picture", gaps.0))?;
+    hold(gaps.1 <= 300.0, || format!("eve waited {:.0} ms", gaps.1))?;
     Ok(())
 }

@@ -124,6 +124,25 @@ impl Network {
         Ok(scrape::sum(&self.demo.metrics().await?, "sfu_nacked_packets_total", &labels))
     }
 
+    /// What became of requests and layers, as the SFU counts it.
+    pub async fn feedback(&self) -> std::io::Result<String> {
+        let wanted = [
+            "sfu_rtx",
+            "sfu_dropped",
+            "sfu_nack",
+            "sfu_layer",
+            "sfu_keyframe",
+            "sfu_pli",
+            "sfu_packets_dropped",
+        ];
+        let text = self.demo.metrics().await?;
+        let lines = text.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name)));
+        Ok(lines
+            .filter(|line| !line.ends_with(" 0") && !line.contains("_bucket"))
+            .collect::<Vec<_>>()
+            .join("\n"))
+    }
+
     /// Makes these places lossy for a while, and says what came of it two seconds later.
     pub async fn lossy(
         &self,

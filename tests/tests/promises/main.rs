@@ -85,6 +85,59 @@ fn the_clock_is_read_in_one_place() {
     }
 }
 
+#[test]
+fn nothing_is_traced_per_packet() {
+    // Where packets pass. Spans of a join are made in session/trace; an interceptor of the host's that fails while it is
+    // dropped is said in session/feedback.
+    let mut sources = Vec::new();
+    for folder in ["wire", "media", "congestion", "router", "engine", "session", "counters"] {
+        collect(&root().join("sfu/src").join(folder), &mut sources);
+    }
+    sources.extend(
+        ["counters.rs", "shell/socket.rs", "shell/window.rs"].map(|file| root().join("sfu/src").join(file)),
+    );
+    let elsewhere = ["session/trace.rs", "session/feedback.rs"];
+    let hot = sources.iter().filter(|source| !elsewhere.iter().any(|name| source.ends_with(name)));
+    let mut looked_at = 0;
+    for source in hot {
+        let text = fs::read_to_string(source).expect("sources are text");
+        assert_eq!(traced(&text), [""; 0], "{}", source.display());
+        looked_at += 1;
+    }
+    assert!(looked_at > 60, "the sources are where they were");
+    for wrong in [
+        "tracing::trace!(\"packet\");",
+        "    debug!(?header, \"in\");",
+        "let _entered = span.enter();",
+        "let span = info_span!(\"packet\");",
+        "#[tracing::instrument]",
+        "future.instrument(span)",
+        "log::info!(\"packet\")",
+        "println!(\"{packet:?}\")",
+    ] {
+        assert_eq!(traced(wrong), [wrong.trim()], "{wrong}");
+    }
+}
+
+/// Lines that log, print, or make or enter a span.
+fn traced(source: &str) -> Vec<&str> {
+    let called = |line: &str| {
+        line.match_indices("!(").any(|(end, _)| {
+            let name = line[..end].rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next();
+            name.is_some_and(|name| MACROS.contains(&name) || name.ends_with("span"))
+        })
+    };
+    let entered = |line: &str| {
+        [".enter()", ".entered()", ".in_scope(", "instrument"].iter().any(|word| line.contains(word))
+    };
+    // A line that is all comment says nothing at run time.
+    let code = source.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+    code.filter(|line| called(line) || entered(line)).collect()
+}
+
+const MACROS: [&str; 10] =
+    ["trace", "debug", "info", "warn", "error", "event", "println", "eprintln", "print", "dbg"];
+
 fn collect(folder: &Path, sources: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("the folder exists") {
         let path = entry.expect("the folder can be listed").path();
@@ -121,6 +174,12 @@ fn every_metrics_hook_is_listed_and_has_an_example_that_compiles() {
         ("Metrics::registry()", "metrics/collector.rs", "sfu.metrics().registry()"),
         ("Metrics::register(&mut registry)", "metrics/collector.rs", "sfu.metrics().register(&mut registry)"),
         ("Metrics::register_many(", "metrics/collector.rs", "Metrics::register_many(["),
+        (
+            "Metrics::with_signaling`",
+            "metrics/signaling/mod.rs",
+            "sfu.metrics().with_signaling(signaling.clone())",
+        ),
+        ("axum::measured`", "metrics/axum.rs", "axum::measured(app, signaling)"),
         ("Metrics::encode_text(", "metrics/collector.rs", "sfu.metrics().encode_text(&mut text)?"),
         ("Metrics::snapshot()", "metrics/snapshot.rs", "sfu.metrics().snapshot()"),
         ("axum::metrics_router", "metrics/axum.rs", "axum::metrics_router(sfu.metrics())"),

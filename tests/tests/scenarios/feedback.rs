@@ -125,7 +125,7 @@ fn a_cap_is_told_at_once_thrice_more_and_then_each_second() {
         world.connect_all(secs(2));
         world.run(secs(1));
         let peer = world.peer(ada);
-        world.engine.set_publish_cap(world.now, peer, Some(Bitrate::kbps(500)));
+        world.engine.set_publish_cap(world.now, peer, Some(Bitrate::kbps(500))).expect("it is there");
         let set = world.now;
         world.run(ms(3_500));
         let wire = world[ada].tap.wire();

@@ -9,8 +9,8 @@ use rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_p
 use sluicegate::sans_io::{Direction, DropKind, RepairOutcome, RequestOutcome, Transmission};
 use sluicegate::{Bitrate, DropReason, FilterReason, MediaKind};
 use sluicegate_tests::world::{
-    AUDIO, ENGINE, Loss, Percent, Rtcp, Seat, THREE_LAYERS, VIDEO, Verdict, Wire, World, ms, publishes, secs,
-    watches,
+    AUDIO, ENGINE, Loss, Percent, Rtcp, Seat, THREE_LAYERS, VIDEO, Verdict, Wire, World, is_rtp, ms,
+    publishes, secs, watches,
 };
 
 const KINDS: [MediaKind; 2] = [MediaKind::Audio, MediaKind::Video];
@@ -150,10 +150,6 @@ struct LostOnTheWay {
     packets: [u64; 2],
 }
 
-fn is_rtp(bytes: &[u8]) -> bool {
-    bytes.len() > 12 && bytes[0] >> 6 == 2 && !(192..=223).contains(&bytes[1])
-}
-
 #[test]
 fn twenty_clients_counted_the_same_to_the_packet() {
     for seed in 1..=2 {
@@ -245,7 +241,7 @@ fn the_books_balance_at_every_moment_of_a_bad_evening() {
                 3 => {
                     let peer = world.peer(stay[1]);
                     let cap = Bitrate::kbps(200 + 10 * turn as u64);
-                    world.engine.set_publish_cap(world.now, peer, Some(cap));
+                    world.engine.set_publish_cap(world.now, peer, Some(cap)).expect("it is there");
                 }
                 4 => world.outlet.credit = Some(world.dice.below(20) as usize),
                 5 => {

@@ -1,12 +1,13 @@
 //! Losses made good: how much is asked for, how much is sent again, and what is missing in the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use sluicegate::MediaKind;
 use sluicegate::sans_io::{Direction, Transmission};
 
 use sluicegate_tests::world::{
-    AUDIO, Loss, Percent, Seat, THREE_LAYERS, VIDEO, Wire, World, layer_of, ms, publishes, secs, watches,
+    AUDIO, ENGINE, Loss, Percent, Seat, THREE_LAYERS, VIDEO, Verdict, Wire, World, is_rtp, layer_of, ms,
+    publishes, secs, watches,
 };
 
 /// The video packets of `publisher` that `subscriber` has, and how many it lacks between first and last.
@@ -50,6 +51,39 @@ fn single_losses_far_away_are_repaired_and_cost_no_keyframe() {
         println!("seed {seed}: {missing} missing, {asked} keyframes asked for");
         // A packet that is lost three times over may be too late; a single loss is not.
         assert!(missing <= 1 && asked <= 1, "{missing} missing, {asked} keyframes asked for");
+    }
+}
+
+/// The packet that tells a keyframe comes last, as a repair: what had come of that picture before it is shown too.
+#[test]
+fn a_keyframe_whose_first_packet_was_lost_is_shown_whole() {
+    for seed in 1..=3 {
+        let mut world = World::new(seed);
+        world.path.delay = ms(25);
+        let ada = world.join("room", "ada", publishes(AUDIO).layered(&THREE_LAYERS));
+        world.connect_all(secs(2));
+        world.run(secs(2));
+        let mut begun = HashSet::new();
+        world.intercept(move |_, datagram| {
+            // Words are short, and a repair has the timestamp of what it repairs.
+            let is_picture = datagram.from != ENGINE && is_rtp(&datagram.bytes) && datagram.bytes.len() > 400;
+            let begins = is_picture && begun.insert(datagram.bytes[4..8].to_vec());
+            if begins { Verdict::lose() } else { Verdict::pass() }
+        });
+        let bob = world.join("room", "bob", watches(1).browser());
+        world.connect_all(secs(2));
+        world.run(secs(2));
+        for active in [1, 3, 2, 3] {
+            world[ada].active_layers = active;
+            world.run(secs(2));
+        }
+        world.stop_intercepting();
+        world.run(secs(1));
+        let wanted = Wire::plis(&world[bob].tap.wire().sent).len();
+        let shown = world[bob].sink.pictures(ada.index).len();
+        println!("seed {seed}: {wanted} keyframes wanted, {shown} pictures");
+        assert_eq!(wanted, 0);
+        assert!(shown > 240, "{shown}");
     }
 }
 

@@ -55,7 +55,7 @@ async fn a_host_that_reads_no_events_harms_nobody() {
     let deaf = Person::watching(2).await;
     let peer = enter(&deaf, &room, "deaf").await;
     for kbps in 1..=100 {
-        peer.set_publish_cap(Bitrate::kbps(kbps)).await;
+        peer.set_publish_cap(Bitrate::kbps(kbps)).await.expect("it is there");
     }
     let mut listeners = [deaf];
     listeners[0].connects().await;
@@ -135,7 +135,7 @@ async fn a_host_may_call_back_in_the_middle_of_an_event() {
         let mut guests = Vec::new();
         while let Some(event) = peer.next_event().await {
             // Everything a host can call, on itself and on others, from where it hears of things.
-            peer.set_publish_cap(Bitrate::kbps(300)).await;
+            peer.set_publish_cap(Bitrate::kbps(300)).await.expect("it is there");
             peer.resync();
             sfu.room("another").unwrap();
             match event {

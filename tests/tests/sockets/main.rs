@@ -2,6 +2,7 @@
 //! examples as child processes.
 
 mod bots;
+mod doors;
 mod faulty;
 mod host;
 mod person;
@@ -180,10 +181,10 @@ async fn a_cap_is_confirmed() {
     let room = sfu.room("capped").unwrap();
     let person = Person::publishing(1).await;
     let seat = person.sit(&room, PeerConfig::new("loud")).await.unwrap();
-    seat.peer().set_publish_cap(Bitrate::kbps(300)).await;
+    seat.peer().set_publish_cap(Bitrate::kbps(300)).await.expect("it is there");
     let expected = PeerEvent::CapChanged { cap: Some(Bitrate::kbps(300)), cause: CapCause::Host };
     event(&seat, "the cap", |event| *event == expected).await;
-    seat.peer().set_publish_cap(None).await;
+    seat.peer().set_publish_cap(None).await.expect("it is there");
     let lifted = PeerEvent::CapChanged { cap: None, cause: CapCause::Host };
     event(&seat, "the cap is lifted", |event| *event == lifted).await;
 }

@@ -261,7 +261,7 @@ impl Victim {
         match self.site {
             Site::Write(Message::Remb) | Site::PollTimeout => {
                 let cap = Bitrate::kbps(500 + u64::from(n));
-                world.engine.set_publish_cap(world.now, peer, Some(cap));
+                world.engine.set_publish_cap(world.now, peer, Some(cap)).expect("it is there");
             }
             Site::Write(Message::Nack) => world.lose(self.seat.uplink, 0.3),
             Site::UnbindRemote if world[self.seat].video.is_some() => {
