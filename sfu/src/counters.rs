@@ -20,9 +20,9 @@ pub use hist::{
 pub(crate) use labels::labels;
 pub use labels::{
     Admission, AdmissionDecision, AdmissionScope, Axis, Direction, DropKind, DtlsOutcome, DtlsResult,
-    EndReason, IceOutcome, IceResult, IoOp, JoinOutcome, JoinResult, Label, Leg, LossThreshold, PanicScope,
-    PathKind, Pressure, Queue, Relay, RepairOutcome, RequestOutcome, RoomSize, SrtpProfile, Stage, Step,
-    SwitchCause, TrafficKind, Transmission, Transport, can_occur,
+    EndReason, IceOutcome, IceResult, IoOp, JoinOutcome, JoinResult, Label, Leg, LossThreshold, Mitigation,
+    PanicScope, PathKind, Pressure, Queue, Relay, RepairOutcome, RequestOutcome, RoomSize, SrtpProfile,
+    Stage, Step, SwitchCause, TrafficKind, Transmission, Transport, Turn, can_occur,
 };
 
 /// What packets cost to count is measured against a build that does not: `SLUICEGATE_BENCH_UNRECORDED=1 cargo bench
@@ -140,6 +140,8 @@ cells! {
         pub rooms_by_size: [u64; RoomSize::ALL.len()],
         /// Participants of the largest room.
         pub largest_room: u64,
+        /// The most videos that one participant gets, or would get.
+        pub most_videos: u64,
         /// Participants who lose more than each threshold.
         pub lossy_subscribers: [u64; LossThreshold::ALL.len()],
         /// Publishers that are held to a cap.

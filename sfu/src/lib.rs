@@ -84,6 +84,7 @@ pub mod sans_io {
     pub use crate::engine::{Engine, EngineConfig, Outlet, SendFault, Transmit};
     pub use crate::ids::Ssrc;
     pub use crate::path::Path;
+    pub use crate::saturation::measures::Measures;
     pub use crate::session::dtls::Identity;
     pub use crate::session::feedback::Feedback;
     pub use crate::session::srtp::{Inbound, KeyMaterial, MasterKey, Outbound, Profile};

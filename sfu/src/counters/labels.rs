@@ -292,6 +292,8 @@ labels! {
         Bwe = "bwe",
         /// The host said so.
         Request = "request",
+        /// The machine is short of something, or no longer.
+        Saturation = "saturation",
     }
 
     /// A share of lost packets above which a subscriber suffers.
@@ -372,6 +374,30 @@ labels! {
         Rate = "rate",
         /// The node is on probation.
         Unhealthy = "unhealthy",
+    }
+
+    /// What is done when the machine is short of something.
+    pub enum Mitigation {
+        /// No new rooms.
+        StopRooms = "stop_rooms",
+        /// Publishers are capped: each step counts.
+        Cap = "cap",
+        /// The largest layers are not forwarded.
+        SuspendLayer = "suspend_layer",
+        /// Nor are the fastest temporal layers.
+        DropTemporal = "drop_temporal",
+        /// Fewer videos to each subscriber: each step counts.
+        LastN = "last_n",
+        /// No video.
+        AudioOnly = "audio_only",
+    }
+
+    /// Whether it begins or ends.
+    pub enum Turn {
+        /// More is given up.
+        Engage = "engage",
+        /// Something is given back.
+        Release = "release",
     }
 
     /// A queue whose depth is exported.

@@ -10,6 +10,7 @@ mod flush;
 mod hold;
 mod ingress;
 mod layers;
+mod measures;
 mod repair;
 mod stats;
 mod subscribe;
@@ -36,6 +37,7 @@ use crate::ids::{Mid, PeerId, PeerKey, RoomKey, Ssrc};
 use crate::media::budget::RateMeter;
 use crate::path::Path;
 use crate::router::{Publication, Router};
+use crate::saturation::measures::Measures;
 use crate::session::dtls::{Dtls, Fingerprint, Identity};
 use crate::session::feedback::Rtcp;
 use crate::session::ice::{Credentials, IceLite};
@@ -106,6 +108,8 @@ pub struct Engine {
     egress_cap: Option<Bitrate>,
     room_caps: HashMap<String, Bitrate>,
     sharing: Option<Instant>,
+    /// What is given up because the machine is short of something.
+    measures: Measures,
     /// Until when participants' time is counted.
     counted_until: Option<Instant>,
 }
@@ -157,6 +161,7 @@ impl Engine {
             egress_cap: None,
             room_caps: HashMap::new(),
             sharing: None,
+            measures: Measures::NONE,
             counted_until: None,
         }
     }
@@ -532,6 +537,11 @@ impl Engine {
         let gauges = &mut self.counters.gauges;
         let sizes = self.rooms.values().map(|room| room.router.peers.len());
         gauges.largest_room = sizes.max().unwrap_or(0) as u64;
+        let videos = self.sessions.values().map(|session| {
+            let slots = session.slots.iter();
+            slots.filter(|slot| slot.live && slot.kind == crate::ids::MediaKind::Video).count()
+        });
+        gauges.most_videos = videos.max().unwrap_or(0) as u64;
         gauges.queue_capacity = (self.sessions.len() * self.config.limits.queue) as u64;
         let publishers = self.sessions.values().filter(|session| session.uplinks.iter().next().is_some());
         let caps = publishers.filter_map(|session| session.cap.get());

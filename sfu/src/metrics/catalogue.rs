@@ -237,7 +237,9 @@ fn is_answered(at: &[usize]) -> bool {
     let reason = Admission::ALL[reason];
     let can = match AdmissionScope::ALL[scope] {
         AdmissionScope::Join => true,
-        AdmissionScope::Publish => matches!(reason, Admission::Ok | Admission::Limit),
+        AdmissionScope::Publish => {
+            matches!(reason, Admission::Ok | Admission::Limit | Admission::Saturated)
+        }
         AdmissionScope::Room => !matches!(reason, Admission::Limit | Admission::NoisyRoom | Admission::Rate),
         AdmissionScope::Subscribe | AdmissionScope::Resume => false,
     };
@@ -937,6 +939,15 @@ pub const CATALOGUE: &[Family] = &[
         occurs: Occurs::Always,
         read: Read::Counter(|s, at| s.saturation.transitions[at[0]]),
         help: "Changes of the level.",
+    },
+    Family {
+        group: SATURATION,
+        name: "mitigations_total",
+        unit: None,
+        labels: &[label::<Mitigation>("action"), label::<Turn>("direction")],
+        occurs: Occurs::Always,
+        read: Read::Counter(|s, at| s.saturation.mitigations[at[0]][at[1]]),
+        help: "What workers began to do, or ceased to, because they were short of something; in a dry run, what they would have.",
     },
     Family {
         group: SATURATION,

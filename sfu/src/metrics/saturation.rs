@@ -1,6 +1,6 @@
 //! What the saturation controller has found, as it last said.
 
-use crate::counters::{Admission, AdmissionScope, JoinOutcome, Step};
+use crate::counters::{Admission, AdmissionScope, JoinOutcome, Mitigation, Step, Turn};
 use crate::saturation::admission::NodeState;
 use crate::saturation::level::SaturationLevel;
 use crate::saturation::pressure::Resource;
@@ -20,6 +20,8 @@ pub struct SaturationReadings {
     pub at_level: [u64; SaturationLevel::ALL.len()],
     /// Changes of the node's level.
     pub transitions: [u64; Step::ALL.len()],
+    /// What was begun and ended, by worker and step.
+    pub mitigations: [[u64; Turn::ALL.len()]; Mitigation::ALL.len()],
     pub noisy_rooms: u64,
     /// Times the controller began anew.
     pub restarts: u64,

@@ -118,6 +118,11 @@ impl Door {
         }
     }
 
+    /// Whether it refuses what there is no room for.
+    pub fn is_acting(&self) -> bool {
+        self.acting
+    }
+
     /// How many answers there were of a kind.
     pub fn tally(&self) -> [[u64; Admission::ALL.len()]; AdmissionScope::ALL.len()] {
         std::array::from_fn(|scope| std::array::from_fn(|label| self.tally[scope][label].load(Relaxed)))

@@ -9,7 +9,6 @@ pub mod costs;
 pub mod fairness;
 pub mod ladder;
 pub mod level;
-#[allow(dead_code, reason = "the engine holds no measures yet")]
 pub mod measures;
 pub mod node;
 #[cfg(test)]

@@ -24,6 +24,8 @@ struct Worker {
     pressures: Pressures,
     load: Load,
     own: Load,
+    /// What flowed when video last did.
+    video: f64,
     lag: Duration,
     flow: Flow,
     ladder: Ladder,
@@ -91,6 +93,11 @@ impl Node {
             worker.pressures = sample.pressures;
             worker.lag = sample.lag;
             worker.flow = sample.flow;
+            let silenced = worker.ladder.measures().audio_only;
+            if !silenced {
+                worker.video = sample.flow.video;
+            }
+            worker.flow.audio_only.get_or_insert(if silenced { worker.video } else { 0.0 });
             worker.load.on_sample(now, sample.pressures.or(&node).max());
             worker.own.on_sample(now, sample.pressures.get(Resource::Cpu));
         }
@@ -129,7 +136,6 @@ impl Node {
     }
 
     /// What a worker is to hold.
-    #[allow(dead_code, reason = "the engine holds no measures yet")]
     pub fn measures(&self, worker: usize) -> Measures {
         let measures =
             |worker: &Worker| worker.ladder.measures().at_least(self.floor, worker.flow.most_forwarded);

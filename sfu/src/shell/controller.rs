@@ -13,12 +13,13 @@ use tokio::sync::{oneshot, watch};
 use super::clock;
 use super::readings::{Look, Readings};
 use super::worker::{Command, WorkerHandle};
-use crate::counters::{RoomSize, Step as Direction, nanos};
+use crate::counters::{Mitigation, RoomSize, Step as Direction, Turn, nanos};
 use crate::engine::Engine;
 use crate::metrics::{SaturationReadings, WorkerSaturation};
 use crate::saturation::admission::{Door, NodeState};
 use crate::saturation::fairness::noisy;
 use crate::saturation::level::SaturationLevel;
+use crate::saturation::measures::Measures;
 use crate::saturation::node::{Held, Node};
 use crate::saturation::pressure::{Load, Resource};
 use crate::stats::{By, RoomStats};
@@ -33,6 +34,8 @@ const TELLING: Duration = Duration::from_secs(60);
 /// So many faults in a minute are a storm.
 const STORM: u64 = 3;
 const STORM_WITHIN: Duration = Duration::from_secs(60);
+/// How often a worker is told what it should know.
+const AGAIN: Duration = Duration::from_secs(1);
 /// For so many looks in a row nobody is here: a join that is under way has shown by then.
 const EMPTY: u32 = 3;
 
@@ -150,6 +153,7 @@ impl Controller {
 struct Told {
     at_level: [u64; SaturationLevel::ALL.len()],
     transitions: [u64; Direction::ALL.len()],
+    mitigations: [[u64; Turn::ALL.len()]; Mitigation::ALL.len()],
     restarts: u64,
 }
 
@@ -169,6 +173,15 @@ struct Steering<'a> {
     faults: Option<(u64, u64)>,
     storm: Option<(Instant, u64)>,
     empty: u32,
+    /// What each worker holds, whether it takes rooms, and when it was told so.
+    holding: Vec<Holding>,
+}
+
+#[derive(Clone, Copy)]
+struct Holding {
+    measures: Measures,
+    guard: bool,
+    told_at: Instant,
 }
 
 /// What one worker's rooms cost, as it last said.
@@ -188,6 +201,13 @@ impl<'a> Steering<'a> {
     ) -> Steering<'a> {
         let now = clock::now();
         let node = if *held == Held::default() { Node::new(commands.len()) } else { Node::resume(now, held) };
+        // What is held already was told by whoever failed.
+        let holding = |worker| Holding {
+            measures: node.measures(worker),
+            guard: node.worker_level(worker) >= SaturationLevel::Guard,
+            told_at: now,
+        };
+        let holding = (0..commands.len()).map(holding).collect();
         Steering {
             controls,
             readings,
@@ -202,6 +222,7 @@ impl<'a> Steering<'a> {
             faults: None,
             storm: None,
             empty: 0,
+            holding,
         }
     }
 
@@ -224,10 +245,36 @@ impl<'a> Steering<'a> {
             door.set_load(worker, self.node.load(worker).slow(), self.node.worker_level(worker));
         }
         door.keep_time(now);
+        self.hold(now);
         self.watch_faults(now, &look);
         self.watch_drain(now, &look);
         self.learn(now, &look);
         self.tell(now, before);
+    }
+
+    /// Tells each worker what to hold: when that changes, and now and then, for one may have begun anew.
+    fn hold(&mut self, now: Instant) {
+        let acting = self.controls.door.is_acting();
+        for (worker, holding) in self.holding.iter_mut().enumerate() {
+            let measures = self.node.measures(worker);
+            let guard = self.node.worker_level(worker) >= SaturationLevel::Guard;
+            for (mitigation, turn) in measures.steps_from(&holding.measures) {
+                self.told.mitigations[mitigation as usize][turn as usize] += 1;
+            }
+            if guard != holding.guard {
+                let turn = if guard { Turn::Engage } else { Turn::Release };
+                self.told.mitigations[Mitigation::StopRooms as usize][turn as usize] += 1;
+            }
+            let changed = measures != holding.measures;
+            let again = measures != Measures::NONE && now >= holding.told_at + AGAIN;
+            if acting && (changed || again) {
+                let hold = move |engine: &mut Engine, now| engine.hold(now, measures);
+                // One that has ended holds nothing.
+                let _ = self.commands[worker].send(Command::Call(Box::new(hold)));
+            }
+            let told_at = if changed || again { now } else { holding.told_at };
+            *holding = Holding { measures, guard, told_at };
+        }
     }
 
     /// What participants cost, and which rooms disturb others.
@@ -343,6 +390,7 @@ impl<'a> Steering<'a> {
             workers,
             at_level: self.told.at_level,
             transitions: self.told.transitions,
+            mitigations: self.told.mitigations,
             noisy_rooms: self.rooms.iter().map(|rooms| rooms.noisy.len() as u64).sum(),
             restarts: self.told.restarts,
             state: Some(door.state()),

@@ -153,6 +153,7 @@ impl Eye {
             self.sample.flow = Flow {
                 forwarded: self.forwarded.of(now, forwarded) * 8.0,
                 video: self.video.of(now, video) * 8.0,
+                most_forwarded: u32::try_from(engine.gauges.most_videos).unwrap_or(u32::MAX),
                 ..Flow::default()
             };
             let gauges = &engine.gauges;

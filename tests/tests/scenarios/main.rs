@@ -12,6 +12,7 @@ mod lateness;
 mod layers;
 mod ledger;
 mod lossy;
+mod measures;
 mod mobility;
 mod negotiation;
 mod outage;
