@@ -35,6 +35,9 @@ pub struct Config {
 pub struct Limits {
     /// Peers in one room.
     pub peers_per_room: usize,
+    /// Peers of one room that are kept on one worker, unless it is busy. Further ones go where there is least to do, and
+    /// what the room publishes crosses over to them.
+    pub peers_together: usize,
     /// Peers on one worker, all rooms together.
     pub peers_per_worker: usize,
     /// Media sections one peer may publish.
@@ -51,6 +54,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             peers_per_room: 1_000,
+            peers_together: 50,
             peers_per_worker: 10_000,
             tracks_per_peer: 8,
             slots_per_peer: 100,

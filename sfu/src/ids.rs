@@ -42,6 +42,14 @@ impl fmt::Debug for PeerId {
     }
 }
 
+/// A track as every engine knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TrackName {
+    pub publisher: PeerId,
+    /// The publisher's m-line.
+    pub mid: Mid,
+}
+
 /// One run of packets that a slot can draw on: a layer of a track, since its publisher last began it anew.
 /// Sequence numbers mean something within a feed only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -81,6 +81,7 @@ pub mod sans_io {
         Cells, Counters, Direction, DropKind, EndReason, JoinOutcome, RepairOutcome, RequestOutcome,
         SrtpProfile, Transmission,
     };
+    pub use crate::engine::crossing::Crossing;
     pub use crate::engine::{Engine, EngineConfig, Outlet, SendFault, Transmit};
     pub use crate::ids::Ssrc;
     pub use crate::path::Path;

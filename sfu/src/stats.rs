@@ -2,6 +2,7 @@
 //!
 //! Names are those of W3C's `webrtc-stats` where it has one for the same thing.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::ids::{MediaKind, PeerId};
@@ -50,6 +51,28 @@ impl RoomStats {
             By::Participants => self.participants as u64,
             By::Nacks => self.nacked_packets_per_second,
         }
+    }
+
+    /// Rooms that several workers have peers of, as one each.
+    #[cfg_attr(not(feature = "shell"), allow(dead_code))]
+    pub(crate) fn together(rooms: Vec<RoomStats>) -> Vec<RoomStats> {
+        let mut whole: BTreeMap<String, RoomStats> = BTreeMap::new();
+        for part in rooms {
+            match whole.get_mut(&part.name) {
+                Some(room) => room.add(&part),
+                None => drop(whole.insert(part.name.clone(), part)),
+            }
+        }
+        whole.into_values().collect()
+    }
+
+    fn add(&mut self, part: &RoomStats) {
+        self.participants += part.participants;
+        self.tracks += part.tracks;
+        self.bitrate_in = Bitrate::bps(self.bitrate_in.as_bps() + part.bitrate_in.as_bps());
+        self.bitrate_out = Bitrate::bps(self.bitrate_out.as_bps() + part.bitrate_out.as_bps());
+        self.packets_per_second += part.packets_per_second;
+        self.nacked_packets_per_second += part.nacked_packets_per_second;
     }
 
     /// The `n` that weigh most, the heaviest first; by name where they weigh the same.

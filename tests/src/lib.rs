@@ -5,5 +5,6 @@ pub mod browser;
 pub mod demo;
 pub mod example;
 pub mod relay;
+pub mod repository;
 pub mod scrape;
 pub mod world;

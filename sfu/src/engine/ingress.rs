@@ -241,7 +241,8 @@ impl Engine {
         else {
             return;
         };
-        let publisher = self.sessions.get(source.publisher).and_then(|other| other.reception.measured_rtt());
+        let publisher = self.live(source.publisher);
+        let publisher = publisher.and_then(|key| self.sessions[key].reception.measured_rtt());
         let subscriber = session.reception.measured_rtt();
         if let (Some(up), Some(here), Some(down)) =
             (publisher, session.forwarded_after[slot.kind as usize], subscriber)
@@ -256,9 +257,15 @@ impl Engine {
         let Some((uplink, layer)) = session.uplinks.fed_by(ssrc) else { return };
         let (track, layer) = (uplink.track, usize::from(layer));
         let report = session.uplinks.receiver_mut(ssrc).and_then(|(receiver, _)| receiver.sender_report());
-        let track = self.rooms[session.room].router.tracks.get_mut(track);
-        if let Some(layer) = track.and_then(|track| track.layers.get_mut(layer)) {
-            layer.report = report.or(layer.report);
+        let key = session.room;
+        let room = &mut self.rooms[key];
+        let (Some(report), Some(track)) = (report, room.router.tracks.get_mut(track)) else { return };
+        let name = track.publication.name();
+        if let Some(layer) = track.layers.get_mut(layer) {
+            layer.report = Some(report);
+        }
+        if let Some(batch) = Engine::batch(room, &mut self.crossing_rooms, key) {
+            batch.report(name, layer as u8, report);
         }
     }
 
@@ -278,7 +285,10 @@ impl Engine {
         let fresh = keyframes.want() == Want::Fresh;
         // As poll_keyframes will see it.
         let is_due = keyframes.poll_timeout(now, PUBLISHER_RTT) == Some(now);
-        let is_sent = self.sessions.get(publisher)?.uplinks.active_ssrc(mid, index).is_some();
+        let is_sent = match publisher.worker == self.config.worker {
+            true => self.sessions.get(publisher.key())?.uplinks.active_ssrc(mid, index).is_some(),
+            false => true,
+        };
         Some(match (fresh, is_due && is_sent) {
             (false, _) => RequestOutcome::Merged,
             (true, true) => RequestOutcome::Forwarded,
@@ -305,29 +315,70 @@ impl Engine {
         match received {
             Err((kind, reason)) => self.counters.dropped_in(kind, reason),
             Ok(Outcome::Nothing) => {}
-            Ok(Outcome::Skip { track, layer, seq }) => self.skip(now, key, track, layer, seq),
+            Ok(Outcome::Skip { track, layer, seq }) => {
+                let room = self.sessions[key].room;
+                self.skip(now, room, track, layer, seq);
+            }
             Ok(Outcome::Forward(received)) => {
                 if !self.sessions[key].flowing {
                     self.note_flow(now, key);
                 }
+                let session = &mut self.sessions[key];
                 if received.restarted {
-                    self.restart_layer(now, key, &header, &received);
+                    session.bind_received(header.ssrc, received.kind);
+                    // A cap can be told only about streams that exist.
+                    session.cap.announce(now);
                 }
-                if !self.follow_codec(now, key, &received) {
-                    return self.counters.dropped_in(received.kind.into(), DropReason::Malformed);
+                let room = session.room;
+                let carried = std::mem::take(&mut session.uplinks.carried);
+                let payload = &datagram[received.payload.clone()];
+                if !self.pass_on(now, room, &received, carried.as_bytes(), payload) {
+                    self.counters.dropped_in(received.kind.into(), DropReason::Malformed);
                 }
-                self.forward(now, key, &received, &datagram[received.payload.clone()]);
-                if received.torn && received.kind == MediaKind::Video {
-                    self.mend_torn(now, key, &received);
+                if let Some(session) = self.sessions.get_mut(key) {
+                    session.uplinks.carried = carried;
+                }
+                if received.restarted {
+                    self.reschedule(key);
                 }
             }
         }
     }
 
+    /// Files and forwards a packet of a peer of this engine's, or of another's. False: it is of a codec that its track
+    /// has not changed to.
+    pub(super) fn pass_on(
+        &mut self,
+        now: Instant,
+        room: RoomKey,
+        received: &Received,
+        carried: &[u8],
+        payload: &[u8],
+    ) -> bool {
+        if received.restarted {
+            self.restart_layer(now, room, received);
+        }
+        if !self.follow_codec(now, room, received) {
+            return false;
+        }
+        self.forward(now, room, received, carried, payload);
+        if received.torn && received.kind == MediaKind::Video {
+            self.mend_torn(now, room, received);
+        }
+        true
+    }
+
     /// The publisher spent a sequence number on padding: its subscribers' numbers close up.
-    fn skip(&mut self, now: Instant, publisher: PeerKey, key: TrackKey, layer: u8, seq: u64) {
-        let Engine { sessions, rooms, dirty, config, .. } = self;
-        let Some(track) = rooms[sessions[publisher].room].router.tracks.get(key) else { return };
+    pub(super) fn skip(&mut self, now: Instant, room: RoomKey, key: TrackKey, layer: u8, seq: u64) {
+        let Engine { sessions, rooms, dirty, config, crossing_rooms, .. } = self;
+        let entry = &mut rooms[room];
+        let Some(name) = entry.router.tracks.get(key).map(|track| track.publication.name()) else { return };
+        if name.publisher.worker == config.worker
+            && let Some(batch) = Engine::batch(entry, crossing_rooms, room)
+        {
+            batch.skip(name, layer, seq);
+        }
+        let Some(track) = entry.router.tracks.get(key) else { return };
         let Some(feed) = track.feed(key, layer) else { return };
         let takers = track.subscriptions().iter().filter(|other| other.selection.current() == Some(layer));
         for subscription in takers {
@@ -347,24 +398,29 @@ impl Engine {
     }
 
     /// Files a packet with its layer and queues it for every subscriber who gets that layer.
-    fn forward(&mut self, now: Instant, publisher: PeerKey, received: &Received, payload: &[u8]) {
-        let Engine { sessions, rooms, counters, dirty, hold, config, .. } = self;
-        let session = &sessions[publisher];
-        let room = session.room;
-        let Room { router, packets, .. } = &mut rooms[room];
+    fn forward(&mut self, now: Instant, room: RoomKey, received: &Received, carried: &[u8], payload: &[u8]) {
+        let Engine { sessions, rooms, counters, dirty, hold, config, crossing_rooms, .. } = self;
+        let Room { router, packets, outlets, batch, .. } = &mut rooms[room];
         let Some(track) = router.tracks.get_mut(received.track) else { return };
         packets.add(now, 1 + track.subscriptions().len());
         let (kind, index, meta) = (received.kind, received.layer, &received.meta);
         let Some(feed) = track.feed(received.track, index) else { return };
         let layer = &mut track.layers[usize::from(index)];
-        if !layer.file(*meta, session.uplinks.carried.as_bytes(), payload) {
+        if !layer.file(*meta, carried, payload) {
             return;
         }
+        if !outlets.is_empty() && track.publication.publisher.worker == config.worker {
+            if batch.is_empty() {
+                crossing_rooms.push(room);
+            }
+            batch.push(track.publication.name(), received, carried, payload);
+        }
+        let layer = &mut track.layers[usize::from(index)];
         layer.size = received.size.or(layer.size);
         if received.structure.is_some() {
             layer.structure.clone_from(&received.structure);
         }
-        let size = u16::try_from(session.uplinks.carried.as_bytes().len() + payload.len()).unwrap_or(0);
+        let size = u16::try_from(carried.len() + payload.len()).unwrap_or(0);
         let picture = layer.unveil(now, meta);
         if meta.picture.keyframe
             && let Some(latency) = layer.keyframes.on_keyframe(now)
@@ -457,12 +513,7 @@ impl Engine {
     }
 
     /// The publisher replaced a stream: its numbers start anew, and so do its subscribers' segments.
-    fn restart_layer(&mut self, now: Instant, publisher: PeerKey, header: &RtpHeader, received: &Received) {
-        let session = &mut self.sessions[publisher];
-        session.bind_received(header.ssrc, received.kind);
-        // A cap can be told only about streams that exist.
-        session.cap.announce(now);
-        let room = session.room;
+    fn restart_layer(&mut self, now: Instant, room: RoomKey, received: &Received) {
         let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) else { return };
         let watched = track.is_watched(received.layer);
         track.restart(received.layer);
@@ -471,7 +522,6 @@ impl Engine {
             track.layers[usize::from(received.layer)].keyframes.want();
             self.poll_keyframes(now, room);
         }
-        self.reschedule(publisher);
     }
 }
 

@@ -162,8 +162,7 @@ impl Engine {
     ///
     /// A change begins with a keyframe, or where the old codec has ended, and not at once after the last one: each
     /// is work for everybody in the room.
-    pub(super) fn follow_codec(&mut self, now: Instant, publisher: PeerKey, received: &Received) -> bool {
-        let room = self.sessions[publisher].room;
+    pub(super) fn follow_codec(&mut self, now: Instant, room: RoomKey, received: &Received) -> bool {
         let Some(track) = self.rooms[room].router.tracks.get_mut(received.track) else { return false };
         let codec = received.meta.codec;
         // Redundant audio comes and goes packet by packet, and everybody takes it or has it stripped.
@@ -196,8 +195,7 @@ impl Engine {
         }
         slot.told_missing.push(source.codec);
         let mid = slot.mid.to_string();
-        if self.sessions.contains_key(source.publisher) {
-            let publisher = self.info(source.publisher);
+        if let Some(publisher) = self.publisher(source.publisher) {
             self.emit(key, PeerEvent::CodecMissing { mid, publisher, codec: source.codec.to_string() });
         }
     }

@@ -6,17 +6,19 @@
 
 pub mod book;
 mod caps;
+pub mod crossing;
 mod flush;
 mod hold;
 mod ingress;
 mod layers;
 mod measures;
+mod outlets;
 mod repair;
 mod stats;
 mod subscribe;
 mod timers;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,7 +35,7 @@ use crate::counters::{
 use crate::drop::DropReason;
 use crate::error::{JoinError, NegotiateError};
 use crate::event::{LeaveReason, PeerEvent, PeerInfo};
-use crate::ids::{Mid, PeerId, PeerKey, RoomKey, Ssrc};
+use crate::ids::{Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey, TrackName};
 use crate::media::budget::RateMeter;
 use crate::path::Path;
 use crate::router::{Publication, Router};
@@ -46,6 +48,7 @@ use crate::session::trace::{self, JoinTrace};
 use crate::session::{Session, Start};
 use crate::units::Bitrate;
 use book::AddressBook;
+use crossing::{Batch, Crossing};
 pub use flush::{Outlet, SendFault, Transmit};
 use hold::Hold;
 use timers::{Due, Timers};
@@ -58,6 +61,8 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
 pub struct EngineConfig {
     /// Which worker this is: the high part of its peers' ids.
     pub worker: u16,
+    /// How many there are: rooms may have peers on any of them.
+    pub workers: u16,
     /// Host candidates put into descriptions.
     pub candidates: Vec<SocketAddr>,
     /// As [`Config::publish_cap`](crate::Config::publish_cap).
@@ -110,6 +115,12 @@ pub struct Engine {
     sharing: Option<Instant>,
     /// What is given up because the machine is short of something.
     measures: Measures,
+    /// Who is in rooms of ours by way of other engines, what they publish, and what those engines are to be told.
+    remotes: HashMap<PeerId, (RoomKey, PeerInfo)>,
+    replicas: HashMap<TrackName, (RoomKey, TrackKey)>,
+    crossings: VecDeque<(u16, Crossing)>,
+    /// Rooms of which packets are about to cross.
+    crossing_rooms: Vec<RoomKey>,
     /// Until when participants' time is counted.
     counted_until: Option<Instant>,
 }
@@ -119,6 +130,11 @@ struct Room {
     scheduled: Option<Instant>,
     /// On what all who are in it publish together.
     cap: Option<Bitrate>,
+    /// Other engines that have peers in it, and what is about to cross to them.
+    outlets: Vec<u16>,
+    batch: Batch,
+    /// The number of the last batch from each of them.
+    heard: BTreeMap<u16, u64>,
     /// Packets received and copies owed; packets asked for again.
     packets: RateMeter,
     nacked: RateMeter,
@@ -129,6 +145,7 @@ impl EngineConfig {
     pub fn new(candidates: Vec<SocketAddr>, identity: Arc<Identity>) -> Self {
         EngineConfig {
             worker: 0,
+            workers: 1,
             candidates,
             publish_cap: None,
             require_gcm: false,
@@ -162,6 +179,10 @@ impl Engine {
             room_caps: HashMap::new(),
             sharing: None,
             measures: Measures::NONE,
+            remotes: HashMap::new(),
+            replicas: HashMap::new(),
+            crossings: VecDeque::new(),
+            crossing_rooms: Vec::new(),
             counted_until: None,
         }
     }
@@ -208,7 +229,8 @@ impl Engine {
         if self.sessions.len() >= limits.peers_per_worker {
             return Err(JoinError::Full { what: "worker", limit: limits.peers_per_worker });
         }
-        let in_room = self.room_names.get(room).map_or(0, |key| self.rooms[*key].router.peers.len());
+        let in_room = |key: &RoomKey| self.rooms[*key].router.peers.len() + self.remotes_of(*key).count();
+        let in_room = self.room_names.get(room).map_or(0, in_room);
         if in_room >= limits.peers_per_room {
             return Err(JoinError::Full { what: "room", limit: limits.peers_per_room });
         }
@@ -499,11 +521,15 @@ impl Engine {
 
     /// Sends the keyframe requests that are due in a room.
     fn poll_keyframes(&mut self, now: Instant, key: RoomKey) {
-        let Engine { rooms, sessions, counters, timers, dirty, .. } = self;
+        let mut next = self.poll_remote_keyframes(now, key);
+        let Engine { rooms, sessions, counters, timers, dirty, config, .. } = self;
         let Some(room) = rooms.get_mut(key) else { return };
-        let mut next: Option<Instant> = None;
         for track in room.router.tracks.values_mut() {
             let Publication { publisher, mid, .. } = track.publication;
+            if publisher.worker != config.worker {
+                continue;
+            }
+            let publisher = publisher.key();
             let Some(session) = sessions.get_mut(publisher) else { continue };
             for index in 0..track.layers.len() as u8 {
                 let watched = track.is_watched(index);
@@ -596,6 +622,9 @@ impl Engine {
         let mut engine = Engine::new(config);
         engine.sessions = sessions;
         engine.counters = counters.carried_over();
+        for worker in (0..engine.config.workers).filter(|worker| *worker != engine.config.worker) {
+            engine.crossings.push_back((worker, Crossing::Reset));
+        }
         engine
     }
 
@@ -614,11 +643,15 @@ impl Engine {
             router: Router::new(name),
             scheduled: None,
             cap: self.room_caps.get(name).copied(),
+            outlets: Vec::new(),
+            batch: Batch::default(),
+            heard: BTreeMap::new(),
             packets: RateMeter::default(),
             nacked: RateMeter::default(),
         });
         self.room_names.insert(name.to_owned(), key);
         self.counters.gauges.rooms += 1;
+        self.announce_room(name);
         key
     }
 
@@ -628,6 +661,12 @@ impl Engine {
             self.emit(other, PeerEvent::PeerJoined(self.info(newcomer)));
             self.emit(newcomer, PeerEvent::PeerJoined(self.info(other)));
         }
+        for other in self.remotes_of(room).cloned().collect::<Vec<_>>() {
+            self.emit(newcomer, PeerEvent::PeerJoined(other));
+        }
+        let name: Arc<str> = self.rooms[room].router.name.as_str().into();
+        let peer = self.info(newcomer);
+        self.cross_all(room, &Crossing::Entered { room: name, peer });
         self.counters.gauges.participants += 1;
         self.counters.gauges.active_handles += 1;
     }
@@ -647,12 +686,13 @@ impl Engine {
                 self.parting.push_back(last);
             }
         }
-        let unfinished = (!session.is_connected()).then(|| match reason {
+        let outcome = match reason {
             LeaveReason::IceTimeout => JoinOutcome::IceTimeout,
             LeaveReason::DtlsFailed => JoinOutcome::DtlsFailed,
             LeaveReason::Internal => JoinOutcome::Internal,
             _ => JoinOutcome::Cancelled,
-        });
+        };
+        let unfinished = (!session.is_connected()).then_some(outcome);
         self.withdraw_all(key);
         self.emit(key, PeerEvent::Left(reason));
         let info = self.info(key);
@@ -685,7 +725,11 @@ impl Engine {
         let before = room.router.peers.len();
         room.router.leave(key);
         self.counters.gauges.resized(before, room.router.peers.len());
+        let name: Arc<str> = room.router.name.as_str().into();
         if room.router.is_empty() {
+            self.cross_all(room_key, &Crossing::Close { room: name });
+            self.forget_remotes(room_key);
+            let room = &mut self.rooms[room_key];
             self.timers.schedule(Due::Room(room_key), &mut room.scheduled, None);
             if let Some(room) = self.rooms.remove(room_key) {
                 self.room_names.remove(&room.router.name);
@@ -693,10 +737,11 @@ impl Engine {
             }
             return;
         }
+        self.cross_all(room_key, &Crossing::Left { room: name, peer: info.peer });
         if self.closing {
             return;
         }
-        for other in room.router.peers.clone() {
+        for other in self.rooms[room_key].router.peers.clone() {
             self.emit(other, PeerEvent::PeerLeft(info.clone()));
         }
         self.resubscribe(now, room_key);
@@ -762,6 +807,16 @@ impl Engine {
     pub fn footprint(&self) -> [usize; 5] {
         let (paths, ufrags) = self.book.len();
         [self.sessions.len(), self.rooms.len(), paths, ufrags, self.timers.len()]
+    }
+
+    /// Tracks of other engines' peers: for leak tests.
+    pub fn replicas(&self) -> usize {
+        self.replicas.len() + self.remotes.len()
+    }
+
+    /// What it was made with.
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
     }
 
     /// Streams that peers send and that are accounted for, of all of them together: for leak tests.

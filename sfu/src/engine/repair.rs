@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Engine;
 use crate::counters::RepairOutcome;
-use crate::ids::{MediaKind, PeerKey, Ssrc, TrackKey};
+use crate::ids::{MediaKind, PeerKey, RoomKey, Ssrc, TrackKey};
 use crate::media::nack::{MAX_AGE, MAX_GAP};
 use crate::session::repairs::Missing;
 use crate::session::slot::Slot;
@@ -100,30 +100,31 @@ impl Engine {
     }
 
     /// A gap too wide to repair, which is how an outage of the publisher's ends.
-    pub(super) fn mend_torn(&mut self, now: Instant, publisher: PeerKey, received: &Received) {
+    pub(super) fn mend_torn(&mut self, now: Instant, room: RoomKey, received: &Received) {
         if !received.meta.picture.keyframe {
-            let room = self.sessions[publisher].room;
             let track = self.rooms[room].router.tracks.get_mut(received.track);
             if let Some(layer) = track.and_then(|track| track.layers.get_mut(usize::from(received.layer))) {
                 layer.keyframes.renew();
             }
-            self.mend(now, publisher, received.track, received.layer);
+            self.mend(now, room, received.track, received.layer);
         }
     }
 
     /// A packet of a publisher's stream did not come, however often it was asked for.
     pub(super) fn mend_stream(&mut self, now: Instant, publisher: PeerKey, ssrc: Ssrc) {
-        let fed = self.sessions[publisher].uplinks.fed_by(ssrc);
+        let session = &self.sessions[publisher];
+        let (room, fed) = (session.room, session.uplinks.fed_by(ssrc));
         if let Some((track, layer)) = fed.map(|(uplink, layer)| (uplink.track, layer)) {
-            self.mend(now, publisher, track, layer);
+            self.mend(now, room, track, layer);
         }
     }
 
     /// The publisher has moved to another path: what it was asked for meanwhile went to the old one.
     pub(super) fn ask_anew(&mut self, now: Instant, publisher: PeerKey) {
-        let room = self.sessions[publisher].room;
+        let session = &self.sessions[publisher];
+        let (id, room) = (session.id, session.room);
         let tracks = self.rooms[room].router.tracks.values_mut();
-        for track in tracks.filter(|track| track.publication.publisher == publisher) {
+        for track in tracks.filter(|track| track.publication.publisher == id) {
             track.layers.iter_mut().for_each(|layer| layer.keyframes.renew());
         }
         self.poll_keyframes(now, room);
@@ -146,8 +147,7 @@ impl Engine {
     }
 
     /// If anybody watches the layer, a keyframe must close its gap.
-    fn mend(&mut self, now: Instant, publisher: PeerKey, track: TrackKey, layer: u8) {
-        let room = self.sessions[publisher].room;
+    pub(super) fn mend(&mut self, now: Instant, room: RoomKey, track: TrackKey, layer: u8) {
         let Some(track) = self.rooms[room].router.tracks.get_mut(track) else { return };
         if track.publication.kind == MediaKind::Video && track.is_watched(layer) {
             track.layers[usize::from(layer)].keyframes.want();

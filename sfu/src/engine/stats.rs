@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{Engine, Room};
 use crate::ids::PeerId;
+use crate::session::slot::Slot;
 use crate::stats::{By, PeerStats, RoomStats};
 use crate::units::Bitrate;
 
@@ -22,7 +23,6 @@ impl Engine {
     /// One peer. `None`: it is gone.
     pub fn peer_stats(&self, now: Instant, peer: PeerId) -> Option<PeerStats> {
         let session = &self.sessions[self.live(peer)?];
-        let publisher = |key| self.sessions.get(key).map(|publisher| publisher.id);
         let live = session.slots.iter().filter(|slot| slot.live);
         Some(PeerStats {
             peer,
@@ -33,9 +33,7 @@ impl Engine {
             publish_cap: session.cap.get(),
             nacked_packets: session.nacked_packets,
             inbound: session.uplinks.stats().collect(),
-            outbound: live
-                .map(|slot| slot.stats(slot.source().and_then(|source| publisher(source.publisher))))
-                .collect(),
+            outbound: live.map(Slot::stats).collect(),
         })
     }
 
@@ -45,7 +43,11 @@ impl Engine {
         RoomStats {
             name: room.router.name.clone(),
             participants: room.router.peers.len(),
-            tracks: room.router.tracks.len(),
+            tracks: room
+                .router
+                .published()
+                .filter(|(_, track)| self.is_here(track.publication.publisher))
+                .count(),
             bitrate_in: sum(&mut sessions().map(|session| session.uplinks.police.offered(now))),
             bitrate_out: sum(&mut sessions().map(|session| session.reception.egress_rate(now))),
             // The meters count packets where they would count bytes.

@@ -3,11 +3,12 @@
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
+use super::crossing::Crossing;
 use super::{Engine, flush};
 use crate::config::Subscribe;
 use crate::counters::{Admission, AdmissionScope};
-use crate::event::{PeerEvent, PeerInfo, Rejection, SlotInfo};
-use crate::ids::{MediaKind, Mid, PeerKey, RoomKey, TrackKey};
+use crate::event::{PeerEvent, Rejection, SlotInfo};
+use crate::ids::{MediaKind, Mid, PeerId, PeerKey, RoomKey, TrackKey};
 use crate::media::codec::Codec;
 use crate::router::selection::Verdict;
 use crate::router::{Publication, Track};
@@ -21,7 +22,7 @@ use crate::session::slot::Source;
 #[derive(Clone, Copy)]
 struct Wanted {
     track: TrackKey,
-    publisher: PeerKey,
+    publisher: PeerId,
     kind: MediaKind,
     codec: Codec,
 }
@@ -84,9 +85,15 @@ impl Engine {
             }
             self.counters.admission(AdmissionScope::Publish, Admission::Ok);
             changed = true;
-            let publication =
-                Publication { publisher: key, mid: uplink.mid, kind: uplink.kind, codec: binding.codec };
+            let publication = Publication {
+                publisher: session.id,
+                mid: uplink.mid,
+                kind: uplink.kind,
+                codec: binding.codec,
+            };
             let track = self.rooms[session.room].router.publish(publication, &uplink.rids);
+            self.cross_published(key, &publication, &uplink.rids);
+            let session = &mut self.sessions[key];
             self.counters.gauges.publishers += u64::from(session.uplinks.iter().next().is_none());
             session.uplinks.add(uplink, track);
             self.counters.gauges.published(uplink.kind, 1);
@@ -105,6 +112,7 @@ impl Engine {
         for subscription in track.subscriptions() {
             self.set_live(subscription.peer, usize::from(subscription.slot), false);
         }
+        self.cross_all(room, &Crossing::Withdrawn { track: track.publication.name() });
         self.counters.gauges.published(uplink.kind, -1);
         self.emit(key, PeerEvent::TrackRemoved { mid: mid.to_string(), kind: uplink.kind });
     }
@@ -156,11 +164,12 @@ impl Engine {
             Subscribe::Slots(filter) => Some(filter),
         };
         let router = &self.rooms[room].router;
-        let tracks = router.published().filter(|(_, track)| track.publication.publisher != key);
+        let own = self.sessions[key].id;
+        let tracks = router.published().filter(|(_, track)| track.publication.publisher != own);
         tracks
             .filter(|(_, track)| {
-                let publisher = self.sessions.get(track.publication.publisher);
-                publisher.is_some_and(|publisher| filter.is_none_or(|filter| filter.admits(&publisher.name)))
+                let publisher = self.publisher_name(track.publication.publisher);
+                publisher.is_some_and(|name| filter.is_none_or(|filter| filter.admits(name)))
             })
             .map(|(key, track)| {
                 let Publication { publisher, kind, codec, .. } = track.publication;
@@ -233,7 +242,7 @@ impl Engine {
         let mut offered = kept;
         for track in missing {
             // The stream id groups a publisher's audio and video, which is what lip-sync hangs on.
-            let stream = self.sessions[track.publisher].id.to_string();
+            let stream = track.publisher.to_string();
             let name = format!("{stream}-{}", track.kind);
             let mid = self.sessions[key].negotiation.add_slot(track.kind, &stream, &name);
             offered.push((mid, track.track));
@@ -375,7 +384,7 @@ impl Engine {
     }
 
     /// Notes that the router now sends, or no longer sends, to a slot. Returns whether it did before.
-    fn set_live(&mut self, key: PeerKey, index: usize, live: bool) -> bool {
+    pub(super) fn set_live(&mut self, key: PeerKey, index: usize, live: bool) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let receives = |session: &Session| session.slots.iter().any(|slot| slot.live);
         let received = receives(session);
@@ -386,7 +395,7 @@ impl Engine {
         was_live
     }
 
-    fn bindings(&self, key: PeerKey) -> Vec<(Mid, MediaKind, Option<PeerKey>)> {
+    fn bindings(&self, key: PeerKey) -> Vec<(Mid, MediaKind, Option<PeerId>)> {
         let slots = self.sessions[key].slots.iter();
         slots.map(|slot| (slot.mid, slot.kind, slot.source().map(|source| source.publisher))).collect()
     }
@@ -396,10 +405,8 @@ impl Engine {
         self.emit(key, PeerEvent::Slots(slots));
     }
 
-    fn slot_infos(&self, bindings: &[(Mid, MediaKind, Option<PeerKey>)]) -> Vec<SlotInfo> {
-        let info = |publisher: &Option<PeerKey>| -> Option<PeerInfo> {
-            publisher.filter(|key| self.sessions.contains_key(*key)).map(|key| self.info(key))
-        };
+    fn slot_infos(&self, bindings: &[(Mid, MediaKind, Option<PeerId>)]) -> Vec<SlotInfo> {
+        let info = |publisher: &Option<PeerId>| publisher.and_then(|id| self.publisher(id));
         bindings
             .iter()
             .map(|(mid, kind, publisher)| SlotInfo {

@@ -19,26 +19,33 @@ pub struct Beside {
 
 impl Beside {
     /// Every value now.
+    #[cfg(any(test, feature = "signaling-metrics"))]
     pub fn families(&self) -> Vec<MetricFamily> {
         let mut families = Vec::new();
-        #[cfg(any(test, feature = "signaling-metrics"))]
-        {
-            families.extend(self.signaling.iter().flat_map(|signaling| signaling.families()));
-            if self.process {
-                families.extend(super::process::families());
-            }
+        families.extend(self.signaling.iter().flat_map(|signaling| signaling.families()));
+        if self.process {
+            families.extend(super::process::families());
         }
         families
     }
 
+    /// Every value now: none.
+    #[cfg(not(any(test, feature = "signaling-metrics")))]
+    pub fn families(&self) -> Vec<MetricFamily> {
+        Vec::new()
+    }
+
     /// Each thing once: ours, or theirs where we have none.
+    #[cfg(any(test, feature = "signaling-metrics"))]
     pub fn or(self, other: Beside) -> Beside {
-        Beside {
-            #[cfg(any(test, feature = "signaling-metrics"))]
-            signaling: self.signaling.or(other.signaling),
-            #[cfg(any(test, feature = "signaling-metrics"))]
-            process: self.process || other.process,
-        }
+        let Beside { signaling, process } = other;
+        Beside { signaling: self.signaling.or(signaling), process: self.process || process }
+    }
+
+    /// Each thing once: there is none.
+    #[cfg(not(any(test, feature = "signaling-metrics")))]
+    pub fn or(self, _other: Beside) -> Beside {
+        self
     }
 }
 

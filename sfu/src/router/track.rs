@@ -8,7 +8,7 @@ use super::selection::Selection;
 use crate::config::LayerLimit;
 use crate::counters::{Axis, Step, SwitchCause};
 use crate::drop::FilterReason;
-use crate::ids::{Feed, MediaKind, Mid, PeerKey, Rid, TrackKey};
+use crate::ids::{Feed, MediaKind, Mid, PeerId, PeerKey, Rid, TrackKey, TrackName};
 use crate::media::codec::Codec;
 use crate::units::Bitrate;
 
@@ -21,12 +21,19 @@ const CODEC_SPACING: Duration = Duration::from_millis(500);
 /// What a peer publishes.
 #[derive(Clone, Copy, Debug)]
 pub struct Publication {
-    pub publisher: PeerKey,
+    pub publisher: PeerId,
     /// The publisher's m-line.
     pub mid: Mid,
     pub kind: MediaKind,
     /// The one its packets have now.
     pub codec: Codec,
+}
+
+impl Publication {
+    /// What it is called wherever it is received.
+    pub fn name(&self) -> TrackName {
+        TrackName { publisher: self.publisher, mid: self.mid }
+    }
 }
 
 /// One receiver of a track.

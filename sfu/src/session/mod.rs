@@ -33,7 +33,7 @@ use bytes::{Bytes, BytesMut};
 use crate::config::Subscribe;
 use crate::counters::{Counters, DropKind, PathKind, Relay};
 use crate::drop::DropReason;
-use crate::ids::{MediaKind, Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey};
+use crate::ids::{MediaKind, Mid, PeerId, RoomKey, Ssrc, TrackKey};
 use crate::interceptors::BoxedInterceptor;
 use crate::media::police;
 use crate::path::Path;
@@ -83,7 +83,7 @@ pub struct Session {
     pub uplinks: Uplinks,
     pub slots: Vec<Slot>,
     /// Publisher bound to the nth client-offered audio and video slot.
-    pub seats: Vec<Option<PeerKey>>,
+    pub seats: Vec<Option<PeerId>>,
     /// Engine-offered slots and what they carry.
     pub offered: Vec<(Mid, TrackKey)>,
     pub queue: VecDeque<Queued>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::LayerLimit;
-use crate::ids::{Feed, MediaKind, Mid, PeerId, PeerKey, Pt, Ssrc, TrackKey};
+use crate::ids::{Feed, MediaKind, Mid, PeerId, Pt, Ssrc, TrackKey};
 use crate::media::codec::Codec;
 use crate::media::history::Stored;
 use crate::media::loss::LossWindow;
@@ -23,7 +23,7 @@ use crate::wire::rtp::HeaderWriter;
 /// What feeds a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Source {
-    pub publisher: PeerKey,
+    pub publisher: PeerId,
     pub track: TrackKey,
     pub codec: Codec,
 }
@@ -385,12 +385,12 @@ impl Slot {
     }
 
     /// What has gone out on it.
-    pub fn stats(&self, publisher: Option<PeerId>) -> OutboundStats {
+    pub fn stats(&self) -> OutboundStats {
         OutboundStats {
             mid: self.mid.to_string(),
             ssrc: self.ssrc.0,
             kind: self.kind,
-            publisher,
+            publisher: self.source.map(|source| source.publisher),
             packets_sent: self.packets,
             bytes_sent: self.octets,
             retransmitted_packets_sent: self.repairs,

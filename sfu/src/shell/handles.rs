@@ -9,6 +9,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::events::Events;
+use super::load::Load;
 use super::sfu::Shared;
 use super::worker::{Command, WorkerHandle};
 use crate::config::{LayerLimit, PeerConfig};
@@ -30,24 +31,21 @@ pub struct Room {
 pub(super) struct RoomShared {
     pub(super) name: String,
     pub(super) worker: usize,
-    pub(super) entrance: Entrance,
+    pub(super) pace: Pace,
+    /// Peers in it, on whichever worker, and who are about to be.
+    pub(super) peers: AtomicUsize,
     /// It has a cap, which goes with it.
     pub(super) capped: AtomicBool,
     pub(super) sfu: Arc<Shared>,
 }
 
-/// What admission knows of a room.
-#[derive(Default)]
-pub(super) struct Entrance {
-    pub(super) pace: Pace,
-    pub(super) peers: AtomicUsize,
-}
-
 impl Drop for RoomShared {
     fn drop(&mut self) {
         if self.capped.load(Relaxed) {
-            let name = self.name.clone();
-            drop(self.worker().call(move |engine, now| engine.set_room_cap(now, &name, None)));
+            for worker in &self.sfu.workers {
+                let name = self.name.clone();
+                drop(worker.call(move |engine, now| engine.set_room_cap(now, &name, None)));
+            }
         }
         self.sfu.forget_room(&self.name, self.worker);
     }
@@ -70,25 +68,28 @@ impl Room {
     /// [`JoinError::Offer`] names what is wrong with the offer, and in which m-line. [`JoinError::Refused`] says why the
     /// node takes nobody now, and when to ask again.
     pub async fn join(&self, mut config: PeerConfig, offer: &str) -> Result<(Peer, String), JoinError> {
-        let grant = self.shared.sfu.admit_join(&self.shared)?;
         let name = config.name.clone();
         let hash = self.shared.sfu.salt.hash_one(&self.shared.name);
-        config.span = Some(trace::joining(config.span.take(), self.shared.worker, hash));
+        let seat = Seat::take(&self.shared);
+        let grant = self.shared.sfu.admit_join(&self.shared, seat.worker)?;
+        config.span = Some(trace::joining(config.span.take(), seat.worker, hash));
         let events = Events::new(self.shared.sfu.events_limit);
         let (reply, answer) = oneshot::channel();
         let command = Command::Join {
             room: self.shared.name.clone(),
-            config,
+            config: Box::new(config),
             offer: offer.to_owned(),
             events: events.clone(),
             reply,
         };
-        self.shared.send(command).map_err(|_| JoinError::Shutdown)?;
+        let worker = seat.worker();
+        let joining = Joining::begin(&worker.load);
+        worker.commands.send(command).map_err(|_| JoinError::Shutdown)?;
         let joined = answer.await.unwrap_or(Err(JoinError::Shutdown));
         let (id, answer) = joined.inspect_err(|_| self.shared.sfu.controls.door.give_back(grant))?;
-        self.shared.entrance.peers.fetch_add(1, Relaxed);
+        drop(joining);
         self.shared.sfu.greet(&events);
-        let peer = Peer { shared: Arc::new(PeerShared { id, name, events, room: self.shared.clone() }) };
+        let peer = Peer { shared: Arc::new(PeerShared { id, name, events, seat }) };
         Ok((peer, answer))
     }
 }
@@ -96,8 +97,12 @@ impl Room {
 impl Room {
     /// What happens in it now. `None` while nobody is in it.
     pub async fn stats(&self) -> Option<RoomStats> {
-        let name = self.shared.name.clone();
-        self.shared.worker().call(move |engine, now| engine.room_stats(now, &name)).await?
+        let mut parts = Vec::new();
+        for worker in &self.shared.sfu.workers {
+            let name = self.shared.name.clone();
+            parts.extend(worker.call(move |engine, now| engine.room_stats(now, &name)).await.flatten());
+        }
+        RoomStats::together(parts).pop()
     }
 
     /// Caps what all who are in the room publish together, whoever comes and goes. Each gets a fair share of it: nobody
@@ -105,19 +110,51 @@ impl Room {
     ///
     /// Publishers are told as by [`Peer::set_publish_cap`]; what a room sends to its subscribers follows.
     pub async fn set_cap(&self, cap: impl Into<Option<Bitrate>>) {
-        let (name, cap) = (self.shared.name.clone(), cap.into());
+        let cap = cap.into();
         self.shared.capped.store(cap.is_some(), Relaxed);
-        self.shared.worker().call(move |engine, now| engine.set_room_cap(now, &name, cap)).await;
+        for worker in &self.shared.sfu.workers {
+            let name = self.shared.name.clone();
+            worker.call(move |engine, now| engine.set_room_cap(now, &name, cap)).await;
+        }
     }
 }
 
-impl RoomShared {
-    fn worker(&self) -> &WorkerHandle {
-        &self.sfu.workers[self.worker]
+/// A place in a room, on one of the workers.
+struct Seat {
+    room: Arc<RoomShared>,
+    worker: usize,
+}
+
+impl Seat {
+    fn take(room: &Arc<RoomShared>) -> Seat {
+        let peers = room.peers.fetch_add(1, Relaxed);
+        Seat { worker: room.sfu.place(room.worker, peers), room: room.clone() }
     }
 
-    fn send(&self, command: Command) -> Result<(), ()> {
-        self.worker().commands.send(command).map_err(|_| ())
+    fn worker(&self) -> &WorkerHandle {
+        &self.room.sfu.workers[self.worker]
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.room.peers.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A join that its worker has not answered yet, which others who choose a worker must know of.
+struct Joining<'l>(&'l Load);
+
+impl<'l> Joining<'l> {
+    fn begin(load: &'l Load) -> Joining<'l> {
+        load.joining.fetch_add(1, Relaxed);
+        Joining(load)
+    }
+}
+
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        self.0.joining.fetch_sub(1, Relaxed);
     }
 }
 
@@ -131,14 +168,13 @@ struct PeerShared {
     id: PeerId,
     name: String,
     events: Arc<Events>,
-    room: Arc<RoomShared>,
+    seat: Seat,
 }
 
 impl Drop for PeerShared {
     fn drop(&mut self) {
-        self.room.entrance.peers.fetch_sub(1, Relaxed);
         // A worker that has ended has let everybody go.
-        let _ = self.room.send(Command::Leave { peer: self.id });
+        let _ = self.seat.worker().commands.send(Command::Leave { peer: self.id });
     }
 }
 
@@ -155,7 +191,7 @@ impl Peer {
 
     /// The room it is in.
     pub fn room(&self) -> Room {
-        Room { shared: self.shared.room.clone() }
+        Room { shared: self.shared.seat.room.clone() }
     }
 
     /// The next event; `None` after [`PeerEvent::Left`]. Each event goes to one caller, whichever clone
@@ -285,11 +321,11 @@ impl Peer {
         T: Send + 'static,
         F: FnOnce(&mut Engine, Instant) -> T + Send + 'static,
     {
-        self.shared.room.worker().call(call)
+        self.shared.seat.worker().call(call)
     }
 
     fn send(&self, command: Command) -> Result<(), NegotiateError> {
-        self.shared.room.send(command).map_err(|()| NegotiateError::Gone)
+        self.shared.seat.worker().commands.send(command).map_err(|_| NegotiateError::Gone)
     }
 }
 

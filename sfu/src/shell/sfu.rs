@@ -2,7 +2,7 @@
 
 use std::hash::RandomState;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -12,10 +12,12 @@ use tokio::sync::oneshot;
 use super::clock;
 use super::controller::{self, Controller, Controls, Drain};
 use super::events::Events;
-use super::handles::{Entrance, Room, RoomShared};
-use super::load::{AdmissionReport, LoadReport, WorkerLoad};
+use super::handles::{Room, RoomShared};
+use super::inbox::{self, Mailbox};
+use super::load::{self, Load};
 use super::probes;
 use super::readings::Readings;
+use super::report::{AdmissionReport, LoadReport, WorkerLoad};
 use super::sampler::{Sampler, Subjects};
 use super::socket::Socket;
 use super::worker::{self, Command, WorkerHandle};
@@ -26,7 +28,7 @@ use crate::engine::EngineConfig;
 use crate::error::{DrainError, Refused, RoomError, StartError};
 use crate::event::PeerEvent;
 use crate::metrics::{Metrics, Shard, WorkerSaturation};
-use crate::saturation::admission::{Grant, Request};
+use crate::saturation::admission::{Grant, Pace, Request};
 use crate::saturation::level::SaturationLevel;
 use crate::session::dtls::Identity;
 use crate::stats::{By, RoomStats};
@@ -42,6 +44,7 @@ pub struct Sfu {
 pub(super) struct Shared {
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) events_limit: usize,
+    peers_together: usize,
     announced: Vec<SocketAddr>,
     metrics: Metrics,
     rooms: DashMap<String, Weak<RoomShared>>,
@@ -93,11 +96,15 @@ impl Sfu {
         let pin = config.pin_workers && whole && cpus.len() >= usize::from(workers);
         let mut announced = Vec::new();
         let mut handles = Vec::new();
-        for (n, ((local, socket), shard)) in (0..workers).zip(sockets.into_iter().zip(shards)) {
+        let (mail, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| inbox::inbox()).unzip();
+        let mail: Arc<[Mailbox]> = mail.into();
+        let places = sockets.into_iter().zip(shards).zip(inboxes);
+        for (n, (((local, socket), shard), inbox)) in (0..workers).zip(places) {
             let candidates = candidates(&config, local, n)?;
             announced.extend_from_slice(&candidates);
             let engine = EngineConfig {
                 worker: n,
+                workers,
                 candidates,
                 publish_cap: config.publish_cap,
                 require_gcm: config.require_gcm,
@@ -106,7 +113,7 @@ impl Sfu {
                 identity: identity.clone(),
             };
             let cpu = pin.then(|| cpus[usize::from(n)]);
-            handles.push(worker::spawn(engine, socket, shard, cpu)?);
+            handles.push(worker::spawn(engine, socket, shard, cpu, (inbox, mail.clone()))?);
         }
         let threads: Vec<_> = handles.iter().map(|worker: &WorkerHandle| worker.number.clone()).collect();
         let eyes = threads.clone();
@@ -117,6 +124,7 @@ impl Sfu {
             workers: handles,
             _sampler: sampler,
             events_limit: config.limits.events,
+            peers_together: config.limits.peers_together,
             announced,
             metrics,
             rooms: DashMap::new(),
@@ -148,12 +156,13 @@ impl Sfu {
             self.shared.rooms.remove_if(name, |_, room| room.strong_count() == 0);
             return Err(refused.into());
         }
-        self.shared.workers[worker].rooms.fetch_add(1, Relaxed);
+        self.shared.workers[worker].load.rooms.fetch_add(1, Relaxed);
         let room = Arc::new(RoomShared {
             name: name.to_owned(),
             worker,
-            entrance: Entrance::default(),
+            pace: Pace::default(),
             capped: AtomicBool::new(false),
+            peers: AtomicUsize::new(0),
             sfu: self.shared.clone(),
         });
         *entry = Arc::downgrade(&room);
@@ -180,14 +189,15 @@ impl Sfu {
     /// # }
     /// ```
     pub async fn top_rooms(&self, n: usize, by: By) -> Vec<RoomStats> {
-        let ask = |worker: &WorkerHandle| worker.call(move |engine, now| engine.top_rooms(now, n, by));
+        let ask =
+            |worker: &WorkerHandle| worker.call(move |engine, now| engine.top_rooms(now, usize::MAX, by));
         // Everybody is asked before the first answers.
         let asked: Vec<_> = self.shared.workers.iter().map(ask).collect();
         let mut rooms = Vec::new();
         for answer in asked {
             rooms.extend(answer.await.unwrap_or_default());
         }
-        RoomStats::top(rooms, n, by)
+        RoomStats::top(RoomStats::together(rooms), n, by)
     }
 
     /// Whether another room or peer would be taken now. Nothing is reserved: who comes may be refused all the same.
@@ -215,7 +225,7 @@ impl Sfu {
                 load_ratio: load,
                 reserved_load_ratio: door.reserved(now, at),
                 saturation_level: level,
-                active_handles: handle.peers.load(Relaxed) as u64,
+                active_handles: handle.load.peers.load(Relaxed) as u64,
             }
         };
         let workers: Vec<_> =
@@ -226,7 +236,7 @@ impl Sfu {
             load_max_ratio: readings.load,
             reserved_load_ratio: workers.iter().map(|worker| worker.reserved_load_ratio).fold(0.0, f64::max),
             active_handles: workers.iter().map(|worker| worker.active_handles).sum(),
-            rooms: shared.workers.iter().map(|worker| worker.rooms.load(Relaxed) as u64).sum(),
+            rooms: shared.workers.iter().map(|worker| worker.load.rooms.load(Relaxed) as u64).sum(),
             accepts_rooms: admission.rooms.is_ok(),
             accepts_joins: admission.joins.is_ok(),
             workers,
@@ -314,23 +324,35 @@ impl Sfu {
 impl Shared {
     /// Of a worker that gives nothing up, if there is one.
     fn least_loaded(&self) -> usize {
-        let load = |n: &usize| {
-            let crowd = self.workers[*n].peers.load(Relaxed) + self.workers[*n].rooms.load(Relaxed);
-            (!self.controls.door.takes_rooms(*n), crowd)
-        };
-        (0..self.workers.len()).min_by_key(load).unwrap_or(0)
+        let calm = |worker: &usize| self.controls.door.takes_rooms(*worker);
+        let mut workers: Vec<usize> = (0..self.workers.len()).filter(calm).collect();
+        if workers.is_empty() {
+            workers = (0..self.workers.len()).collect();
+        }
+        let loads: Vec<&Load> = workers.iter().map(|worker| &*self.workers[*worker].load).collect();
+        let mut dice = [[0; 8]; 2];
+        aws_lc_rs::rand::fill(dice.as_flattened_mut()).expect("the system's random source answers");
+        workers.get(load::choose(&loads, dice.map(u64::from_ne_bytes))).copied().unwrap_or(0)
+    }
+
+    /// Where the next peer of a room goes, which has so many already: with the others, as long as they are few and
+    /// their worker is not busy and gives nothing up.
+    pub(super) fn place(&self, home: usize, peers: usize) -> usize {
+        let calm = self.workers[home].load.expected() < load::BUSY && self.controls.door.takes_rooms(home);
+        if peers < self.peers_together && calm { home } else { self.least_loaded() }
     }
 
     fn admit_room(&self, worker: usize) -> Result<Grant, Refused> {
         self.controls.door.admit(clock::now(), &request(AdmissionScope::Room, worker))
     }
 
-    pub(super) fn admit_join(&self, room: &RoomShared) -> Result<Grant, Refused> {
+    /// Whose seat in the room is counted already.
+    pub(super) fn admit_join(&self, room: &RoomShared, worker: usize) -> Result<Grant, Refused> {
         let request = Request {
-            participants: room.entrance.peers.load(Relaxed) + 1,
-            pace: Some(&room.entrance.pace),
+            participants: room.peers.load(Relaxed),
+            pace: Some(&room.pace),
             noisy: self.controls.is_noisy(&room.name),
-            ..request(AdmissionScope::Join, room.worker)
+            ..request(AdmissionScope::Join, worker)
         };
         self.controls.door.admit(clock::now(), &request)
     }
@@ -344,7 +366,7 @@ impl Shared {
     }
 
     pub(super) fn forget_room(&self, name: &str, worker: usize) {
-        self.workers[worker].rooms.fetch_sub(1, Relaxed);
+        self.workers[worker].load.rooms.fetch_sub(1, Relaxed);
         self.rooms.remove_if(name, |_, room| room.strong_count() == 0);
     }
 }

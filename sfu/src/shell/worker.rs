@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -11,11 +11,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::bitrate::Bitrates;
 use super::clock::{self, Reading};
 use super::events::Events;
+use super::inbox::{Inbox, Mailbox};
+use super::load::Load;
 use super::socket::Socket;
 use super::window::Window;
 use crate::config::PeerConfig;
 use crate::counters::IoOp;
 use crate::counters::PanicScope;
+use crate::engine::crossing::Crossing;
 use crate::engine::{Engine, EngineConfig};
 use crate::error::{JoinError, NegotiateError};
 use crate::event::{LeaveReason, PeerEvent};
@@ -27,6 +30,9 @@ const RECEIVES_PER_TURN: usize = 4;
 
 /// Timers served per turn: more than fall due at once, and a bound should one fall due again and again.
 const TIMEOUTS_PER_TURN: usize = 4096;
+
+/// Letters from other workers per turn, likewise.
+const LETTERS_PER_TURN: usize = 64;
 
 /// How often the event loop's punctuality is measured, and counters are published at the latest.
 const HEARTBEAT: Duration = Duration::from_millis(100);
@@ -42,7 +48,7 @@ type Call = Box<dyn FnOnce(&mut Engine, Instant) + Send>;
 pub enum Command {
     Join {
         room: String,
-        config: PeerConfig,
+        config: Box<PeerConfig>,
         offer: String,
         events: Arc<Events>,
         reply: Reply<Result<(PeerId, String), JoinError>>,
@@ -86,9 +92,7 @@ pub enum Command {
 /// The host side of a worker.
 pub struct WorkerHandle {
     pub commands: mpsc::UnboundedSender<Command>,
-    /// Peers on it and rooms assigned to it, for placing rooms.
-    pub peers: Arc<AtomicUsize>,
-    pub rooms: AtomicUsize,
+    pub load: Arc<Load>,
     /// The kernel's number of the thread; 0 until it has begun.
     pub number: Arc<AtomicU32>,
     pub thread: parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -117,7 +121,10 @@ struct Worker {
     socket: Socket,
     commands: mpsc::UnboundedReceiver<Command>,
     events: HashMap<PeerId, Arc<Events>>,
-    peers: Arc<AtomicUsize>,
+    load: Arc<Load>,
+    inbox: Inbox,
+    /// Everybody's, its own included.
+    mail: Arc<[Mailbox]>,
     shard: Arc<Shard>,
     heartbeat: Instant,
     account: WorkerCounters,
@@ -144,11 +151,12 @@ pub fn spawn(
     socket: std::net::UdpSocket,
     shard: Arc<Shard>,
     cpu: Option<usize>,
+    (inbox, mail): (Inbox, Arc<[Mailbox]>),
 ) -> std::io::Result<WorkerHandle> {
     let (sender, commands) = mpsc::unbounded_channel();
-    let peers = Arc::new(AtomicUsize::new(0));
+    let load = Arc::<Load>::default();
     let number = Arc::new(AtomicU32::new(0));
-    let (shared, told) = (peers.clone(), number.clone());
+    let (shared, told) = (load.clone(), number.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let socket = {
         let _entered = runtime.enter();
@@ -164,7 +172,9 @@ pub fn spawn(
             socket,
             commands,
             events: HashMap::new(),
-            peers: shared,
+            load: shared,
+            inbox,
+            mail,
             shard,
             heartbeat: now + HEARTBEAT,
             account: WorkerCounters::default(),
@@ -176,17 +186,12 @@ pub fn spawn(
         };
         runtime.block_on(worker.run());
     })?;
-    Ok(WorkerHandle {
-        commands: sender,
-        peers,
-        rooms: AtomicUsize::new(0),
-        number,
-        thread: parking_lot::Mutex::new(Some(thread)),
-    })
+    Ok(WorkerHandle { commands: sender, load, number, thread: parking_lot::Mutex::new(Some(thread)) })
 }
 
 enum Wake {
     Command(Option<Command>),
+    Crossing(u16, Crossing),
     Socket,
     Time,
 }
@@ -205,17 +210,20 @@ impl Worker {
                     return;
                 }
                 Wake::Command(Some(command)) => self.obey(command),
+                Wake::Crossing(from, crossing) => self.take_letters(from, crossing),
                 Wake::Socket | Wake::Time => {}
             }
             // Whatever woke us: neither a flood of commands nor one of timers may starve the socket.
             for _ in 0..RECEIVES_PER_TURN {
                 let more = self.receive();
+                self.post();
                 self.flush();
                 if !more {
                     break;
                 }
             }
             self.keep_time();
+            self.post();
             self.flush();
             self.deliver();
             self.account.turn(clock::now().saturating_duration_since(woke));
@@ -228,6 +236,7 @@ impl Worker {
         tokio::select! {
             biased;
             command = self.commands.recv() => Wake::Command(command),
+            (from, crossing) = self.inbox.receive() => Wake::Crossing(from, crossing),
             _ = self.socket.readable() => Wake::Socket,
             _ = self.socket.writable(), if blocked => Wake::Time,
             _ = tokio::time::sleep_until(due.into()) => Wake::Time,
@@ -270,7 +279,7 @@ impl Worker {
         for (_, events) in self.events.drain() {
             events.push(PeerEvent::Left(LeaveReason::Internal));
         }
-        self.peers.store(0, Relaxed);
+        self.load.peers.store(0, Relaxed);
     }
 
     /// Takes in what one system call gives. False: the socket is empty.
@@ -311,11 +320,11 @@ impl Worker {
         match command {
             Command::Join { room, config, offer, events, reply } => {
                 let result = self
-                    .guarded(|engine| engine.join(now, &room, config, &offer))
+                    .guarded(|engine| engine.join(now, &room, *config, &offer))
                     .unwrap_or(Err(JoinError::Shutdown));
                 if let Ok((peer, _)) = &result {
                     self.events.insert(*peer, events);
-                    self.peers.store(self.events.len(), Relaxed);
+                    self.load.peers.store(self.events.len(), Relaxed);
                 }
                 if let Err(Ok((peer, _))) = reply.send(result) {
                     // The host gave up waiting: nobody holds this peer.
@@ -369,7 +378,9 @@ impl Worker {
             self.account.lag(late);
             self.heartbeat = now + HEARTBEAT;
             let busy = self.account.busy - std::mem::replace(&mut self.busy, self.account.busy);
-            let window = self.window.on_busy(busy / ((HEARTBEAT + late).as_micros() as u64));
+            let busy = busy / ((HEARTBEAT + late).as_micros() as u64);
+            self.load.measure(busy);
+            let window = self.window.on_busy(busy);
             self.engine.set_window(window);
             self.publish(now);
         }
@@ -403,6 +414,26 @@ impl Worker {
         self.socket.tally_sends(&mut self.account);
     }
 
+    /// Takes in what other workers have sent: this letter, and what else is there.
+    fn take_letters(&mut self, from: u16, crossing: Crossing) {
+        let now = clock::now();
+        self.guarded(|engine| engine.handle_crossing(now, from, crossing));
+        for _ in 1..LETTERS_PER_TURN {
+            let Some((from, crossing)) = self.inbox.try_receive() else { break };
+            self.guarded(|engine| engine.handle_crossing(now, from, crossing));
+        }
+    }
+
+    /// Sends other workers what concerns them.
+    fn post(&mut self) {
+        while let Some(Some((to, crossing))) = self.guarded(Engine::poll_crossing) {
+            let sent = self.mail.get(usize::from(to)).map(|mail| mail.send(self.config.worker, crossing));
+            if let Some(Err(lost)) = sent {
+                self.engine.crossing_lost(&lost);
+            }
+        }
+    }
+
     fn deliver(&mut self) {
         while let Some((peer, event)) = self.engine.poll_event() {
             let left = matches!(event, PeerEvent::Left(_));
@@ -411,7 +442,7 @@ impl Worker {
             }
             if left {
                 self.events.remove(&peer);
-                self.peers.store(self.events.len(), Relaxed);
+                self.load.peers.store(self.events.len(), Relaxed);
             }
         }
     }
@@ -420,6 +451,7 @@ impl Worker {
     fn end(mut self) {
         let now = clock::now();
         self.guarded(|engine| engine.shutdown(now));
+        self.post();
         self.flush();
         self.deliver();
     }

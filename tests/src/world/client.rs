@@ -178,6 +178,8 @@ pub struct Client {
     receiver: Receiver,
     pub tap: Tap,
     pub peer: Option<PeerId>,
+    /// Where its session is.
+    pub worker: u16,
     pub joined_at: Instant,
     /// When its connection came up, as itself sees it.
     pub connected_at: Option<Instant>,
@@ -222,6 +224,7 @@ impl Client {
             pc: connection(now, addr, &part, &tap),
             tap,
             peer: None,
+            worker: 0,
             joined_at: now,
             connected_at: None,
             events: Vec::new(),

@@ -35,8 +35,8 @@ use std::time::{Duration, Instant};
 use sluicegate::DropReason;
 use sluicegate::interceptors::BoxedInterceptor;
 use sluicegate::sans_io::{
-    Counters, Direction, DropKind, Engine, EngineConfig, Identity, Outlet, Path, SendFault, Transmission,
-    Transmit,
+    Counters, Crossing, Direction, DropKind, Engine, EngineConfig, Identity, Outlet, Path, SendFault,
+    Transmission, Transmit,
 };
 use sluicegate::{JoinError, MediaKind, NegotiateError, PeerConfig, PeerEvent, PeerId};
 
@@ -96,7 +96,14 @@ pub struct LinkId(usize);
 /// The simulation.
 pub struct World {
     pub seed: u64,
+    /// The one worker's; or, of several, the first's.
     pub engine: Engine,
+    /// The others'.
+    others: Vec<Engine>,
+    /// Where whoever joins next is placed.
+    pub worker: u16,
+    /// What crosses from worker to worker is lost.
+    pub crossings_lost: bool,
     pub now: Instant,
     pub dice: Dice,
     /// By seat; empty where somebody was forgotten.
@@ -178,8 +185,19 @@ impl World {
 
     /// A world whose engine is configured otherwise.
     pub fn with(seed: u64, configure: impl FnOnce(&mut EngineConfig)) -> World {
+        World::of_workers(seed, 1, configure)
+    }
+
+    /// A world of several workers, as one machine has them.
+    pub fn of_workers(seed: u64, workers: u16, configure: impl FnOnce(&mut EngineConfig)) -> World {
         let mut config = EngineConfig::new(vec![ENGINE], identity());
+        config.workers = workers;
         configure(&mut config);
+        let other = |worker: u16| {
+            let candidates = vec![engine_address(worker)];
+            Engine::new(EngineConfig { worker, candidates, ..config.clone() })
+        };
+        let others = (1..workers).map(other).collect();
         // `SEED_SHIFT=100 cargo test` tells every story with other seeds.
         let shift = std::env::var("SEED_SHIFT").ok().and_then(|shift| shift.parse().ok()).unwrap_or(0);
         let seed = seed + shift;
@@ -187,6 +205,9 @@ impl World {
         World {
             seed,
             engine: Engine::new(config),
+            others,
+            worker: 0,
+            crossings_lost: false,
             now: clock::origin() + Duration::from_secs(1),
             key: dice.word(),
             dice,
@@ -227,9 +248,12 @@ impl World {
             config = config.interceptor(position, interceptor);
         }
         let now = self.now;
-        let joined = self.guarded(|engine, _| engine.join(now, room, config, &offer));
+        let worker = self.worker;
+        let joined =
+            self.on(worker, |world| world.guarded(|engine, _| engine.join(now, room, config, &offer)));
         let (peer, answer) = joined.unwrap_or(Err(JoinError::Shutdown))?;
         client.peer = Some(peer);
+        client.worker = worker;
         client.accept_answer(self.now, &answer);
         self.clients.push(Some(Box::new(client)));
         self.at.insert(addr, index);
@@ -248,8 +272,9 @@ impl World {
     /// The host lets the client go.
     pub fn leave(&mut self, seat: Seat) {
         let now = self.now;
+        let worker = self.client(seat.index).worker;
         if let Some(peer) = self.client(seat.index).peer {
-            self.guarded(|engine, _| engine.leave(now, peer));
+            self.on(worker, |world| world.guarded(|engine, _| engine.leave(now, peer)));
         }
         self.signal();
         self.flush();
@@ -268,7 +293,8 @@ impl World {
         let client = self.client(seat.index);
         let peer = client.peer.ok_or(NegotiateError::Gone)?;
         let offer = client.offer(now);
-        let result = self.guarded(|engine, _| engine.offer(now, peer, &offer));
+        let worker = client.worker;
+        let result = self.on(worker, |world| world.guarded(|engine, _| engine.offer(now, peer, &offer)));
         let result = result.unwrap_or(Err(NegotiateError::Gone));
         let client = self.client(seat.index);
         let outcome = match result {
@@ -312,6 +338,42 @@ impl World {
     pub fn camera(&mut self, room: &str, publisher: usize, bitrate: u64) -> Source {
         let room = content::room_tag(room);
         Source::new(self.now, &mut self.dice, room, publisher as u32, self.key, true, bitrate)
+    }
+
+    /// Makes this worker's engine *the* engine for a while.
+    pub fn on<T>(&mut self, worker: u16, act: impl FnOnce(&mut World) -> T) -> T {
+        let Some(at) = usize::from(worker).checked_sub(1) else { return act(self) };
+        std::mem::swap(&mut self.engine, &mut self.others[at]);
+        let result = act(self);
+        std::mem::swap(&mut self.engine, &mut self.others[at]);
+        result
+    }
+
+    fn workers(&self) -> u16 {
+        1 + self.others.len() as u16
+    }
+
+    /// Carries what workers tell each other.
+    fn cross(&mut self) {
+        let now = self.now;
+        let mut quiet = false;
+        while !quiet {
+            quiet = true;
+            for from in 0..self.workers() {
+                while let Some(Some((to, crossing))) =
+                    self.on(from, |world| world.guarded(|engine, _| engine.poll_crossing()))
+                {
+                    quiet = false;
+                    if self.crossings_lost && matches!(crossing, Crossing::Media(_)) {
+                        self.on(from, |world| world.engine.crossing_lost(&crossing));
+                        continue;
+                    }
+                    self.on(to, |world| {
+                        world.guarded(|engine, _| engine.handle_crossing(now, from, crossing))
+                    });
+                }
+            }
+        }
     }
 
     /// Calls the engine as a worker does.
@@ -422,7 +484,9 @@ impl World {
     fn next(&self) -> Option<Instant> {
         let flight = self.flights.peek().map(|Reverse((at, ..))| *at);
         let clients = self.clients.iter().flatten().filter_map(|client| client.poll_timeout()).min();
-        [flight, self.engine.poll_timeout(), clients].into_iter().flatten().min()
+        let engines = std::iter::once(&self.engine).chain(&self.others);
+        let engines = engines.filter_map(|engine| engine.poll_timeout()).min();
+        [flight, engines, clients].into_iter().flatten().min()
     }
 
     fn step(&mut self) {
@@ -434,10 +498,14 @@ impl World {
                 self.deliver(datagram);
             }
         }
-        let mut turns = 0;
-        while self.guarded(|engine, _| engine.handle_timeout(now)) != Some(false) {
-            turns += 1;
-            assert!(turns < 10_000, "the engine's timers spin");
+        for worker in 0..self.workers() {
+            let mut turns = 0;
+            while self.on(worker, |world| world.guarded(|engine, _| engine.handle_timeout(now)))
+                != Some(false)
+            {
+                turns += 1;
+                assert!(turns < 10_000, "the engine's timers spin");
+            }
         }
         self.signal();
         for index in 0..self.clients.len() {
@@ -466,10 +534,12 @@ impl World {
 
     fn arrive(&mut self, mut datagram: Datagram) {
         let now = self.now;
-        if datagram.to == ENGINE {
+        if let Some(worker) = worker_at(datagram.to) {
             self.traffic.entry(datagram.from).or_default()[0] += datagram.bytes.len() as u64;
             let path = Path::new(ENGINE.ip(), datagram.from);
-            self.guarded(|engine, _| engine.handle_datagram(now, now, path, &mut datagram.bytes));
+            self.on(worker, |world| {
+                world.guarded(|engine, _| engine.handle_datagram(now, now, path, &mut datagram.bytes))
+            });
             self.signal();
         } else if let Some(&index) = self.at.get(&datagram.to) {
             self.client(index).handle_datagram(now, datagram.from, &datagram.bytes);
@@ -492,7 +562,7 @@ impl World {
         client.poll(now, &mut out);
         let addr = client.addr;
         for mut datagram in out {
-            if datagram.to == ENGINE {
+            if worker_at(datagram.to).is_some() {
                 datagram.from = addr;
                 self.launch(2 * index, datagram);
             }
@@ -501,6 +571,13 @@ impl World {
 
     /// Sends what the engine has queued.
     pub fn flush(&mut self) {
+        self.cross();
+        for worker in 0..self.workers() {
+            self.on(worker, |world| world.flush_from(engine_address(worker)));
+        }
+    }
+
+    fn flush_from(&mut self, from: SocketAddr) {
         let now = self.now;
         while self.guarded(|engine, outlet| engine.flush(now, outlet)).is_none() {}
         for (to, bytes) in std::mem::take(&mut self.outlet.sent) {
@@ -508,7 +585,7 @@ impl World {
             if let Some(mail) = self.mail.get_mut(&to) {
                 mail.push(bytes);
             } else if let Some(&index) = self.at.get(&to) {
-                self.launch(2 * index + 1, Datagram { from: ENGINE, to, bytes });
+                self.launch(2 * index + 1, Datagram { from, to, bytes });
             }
         }
     }
@@ -524,7 +601,9 @@ impl World {
 
     /// Delivers the engine's events; offers are answered at once unless they are held.
     fn signal(&mut self) {
-        while let Some((peer, event)) = self.engine.poll_event() {
+        self.cross();
+        let next = |world: &mut World, worker| world.on(worker, |world| world.engine.poll_event());
+        while let Some((peer, event)) = (0..self.workers()).find_map(|worker| next(self, worker)) {
             let Some(&index) = self.peers.get(&peer) else { continue };
             let now = self.now;
             let client = self.client(index);
@@ -546,7 +625,9 @@ impl World {
         let client = self.client(index);
         let Some(peer) = client.peer else { return };
         let answer = client.answer(now, sdp);
-        if let Some(Err(error)) = self.guarded(|engine, _| engine.answer(now, peer, &answer)) {
+        let worker = client.worker;
+        let taken = self.on(worker, |world| world.guarded(|engine, _| engine.answer(now, peer, &answer)));
+        if let Some(Err(error)) = taken {
             self.client(index).answers_refused.push(error.to_string());
         }
     }
@@ -589,6 +670,12 @@ impl World {
         self.outlet.full = false;
         self.outlet.credit = None;
         self.flush();
+        for worker in 0..self.workers() {
+            self.on(worker, World::audit_engine);
+        }
+    }
+
+    fn audit_engine(&mut self) {
         assert!(!self.engine.has_output(self.now), "queues drain");
         for kind in [MediaKind::Audio, MediaKind::Video] {
             let owed = self.counters().unaccounted(kind);
@@ -603,6 +690,18 @@ impl World {
 pub fn is_rtp(bytes: &[u8]) -> bool {
     bytes.len() > 12 && bytes[0] >> 6 == 2 && !(192..=223).contains(&bytes[1])
 }
+
+/// Where a worker receives.
+pub fn engine_address(worker: u16) -> SocketAddr {
+    SocketAddr::new(ENGINE.ip(), ENGINE.port() + worker)
+}
+
+fn worker_at(address: SocketAddr) -> Option<u16> {
+    let near = address.ip() == ENGINE.ip() && address.port() < ENGINE.port() + MOST_WORKERS;
+    address.port().checked_sub(ENGINE.port()).filter(|_| near)
+}
+
+const MOST_WORKERS: u16 = 16;
 
 /// Client `index` lives here.
 pub fn client_address(index: usize) -> SocketAddr {

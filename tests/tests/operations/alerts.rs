@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sluicegate_tests::repository::{files, read, root, within};
 use toml::{Table, Value};
 use yaml_rust2::Yaml;
 
@@ -10,7 +11,6 @@ use super::expression::{Place, all, rules, text, yaml};
 use super::lint::World;
 use super::running::scraped;
 use super::scrape::{Metric, Type, metrics};
-use super::{files, read, root, within};
 
 /// What the demo exposes, what others do, and what the rules record.
 fn world() -> World {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use super::read;
+use sluicegate_tests::repository::read;
+
 use super::running::{NEEDLE, scraped};
 use super::scrape::sample;
 

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use serde_json::Value;
+use sluicegate_tests::repository::{files, read, within};
 use yaml_rust2::{Yaml, YamlLoader};
-
-use super::{files, read, within};
 
 /// One expression.
 #[derive(Clone, Debug)]

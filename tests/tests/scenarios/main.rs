@@ -3,6 +3,7 @@
 mod call;
 mod caps;
 mod churn;
+mod cores;
 mod crowd;
 mod feedback;
 mod gate;

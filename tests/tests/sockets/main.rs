@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use sluicegate::webrtc::SeatError;
 use sluicegate::{
-    Bitrate, CapCause, Config, JoinError, LeaveReason, PeerConfig, PeerEvent, RoomError, Saturation, Sfu,
-    StartError, Subscribe, TrackFilter,
+    Bitrate, By, CapCause, Config, JoinError, LeaveReason, Limits, PeerConfig, PeerEvent, RoomError,
+    Saturation, Sfu, StartError, Subscribe, TrackFilter,
 };
 use sluicegate_benches::clock;
 use sluicegate_tests::scrape;
@@ -124,6 +124,39 @@ async fn what_one_publishes_the_other_watches() {
         |event| matches!(event, PeerEvent::PeerLeft(info) if info.name == "publisher"),
     )
     .await;
+}
+
+/// Two workers, each with two of the four: their ports say where they are.
+#[tokio::test]
+async fn one_room_on_two_workers_is_one_room() {
+    let mut limits = Limits::default();
+    limits.peers_together = 0;
+    let config = Config::new((LOOPBACK, 0).into()).workers(2).limits(limits);
+    let sfu = Sfu::start(config.saturation(Saturation::DryRun)).await.unwrap();
+    let room = sfu.room("large").unwrap();
+    let mut people = Vec::new();
+    let mut seats = Vec::new();
+    for (name, number) in [("ada", 1), ("bob", 2), ("eve", 3)] {
+        let person = Person::new("127.0.0.1:0", number, true, 2).await;
+        seats.push(person.sit(&room, PeerConfig::new(name).subscribe(everyone())).await.unwrap());
+        people.push(person);
+    }
+    let viewer = Person::watching(3).await;
+    seats.push(viewer.sit(&room, PeerConfig::new("viewer").subscribe(everyone())).await.unwrap());
+    let mut listeners = [viewer];
+    for person in people.iter_mut().chain(&mut listeners) {
+        person.connects().await;
+    }
+    talk(&mut people, &mut listeners, 50).await;
+    assert_counted(&sfu, &people, &listeners).await;
+    for worker in ["0", "1"] {
+        let here = sfu.metrics().snapshot().sum("sfu_worker_handles", &[("worker", worker)]);
+        assert_eq!(here, 2.0, "on worker {worker}");
+    }
+    let stats = room.stats().await.expect("there is somebody in it");
+    assert_eq!((stats.participants, stats.tracks), (4, 6), "it is one room");
+    assert_eq!(sfu.top_rooms(9, By::Participants).await.len(), 1);
+    sfu.shutdown().await;
 }
 
 #[tokio::test]
