@@ -22,9 +22,9 @@ pub(crate) use labels::labels;
 pub use labels::{
     Admission, AdmissionDecision, AdmissionScope, Axis, Direction, DropKind, DtlsOutcome, DtlsResult,
     EndReason, IceOutcome, IceResult, IoOp, JoinOutcome, JoinResult, Label, Leg, LossThreshold,
-    MessageOutcome, PanicScope, PathKind, Pressure, QualityLimit, Queue, Relay, RepairOutcome, ReportOutcome,
-    RequestOutcome, RoomSize, SrtpProfile, Stage, Step, SwitchCause, TrafficKind, Transmission, Transport,
-    can_occur,
+    MessageOutcome, Mitigation, PanicScope, PathKind, Pressure, QualityLimit, Queue, Relay, RepairOutcome,
+    ReportOutcome, RequestOutcome, RoomSize, SrtpProfile, Stage, Step, SwitchCause, TrafficKind,
+    Transmission, Transport, Turn, can_occur,
 };
 
 /// What packets cost to count is measured against a build that does not: `SLUICEGATE_BENCH_UNRECORDED=1 cargo bench
@@ -70,7 +70,9 @@ cells! {
         pub queue_delay: Hist<{ LOOP_LAG.len() }>,
         /// Received repairs that filled a gap.
         pub useful_repairs: ByKind,
-        /// Transport-wide feedback about packets that we have forgotten, or never sent.
+        /// Messages of transport-wide feedback.
+        pub feedback: u64,
+        /// Those about packets that we have forgotten, or never sent.
         pub unmatched_feedback: u64,
         /// Publisher to subscriber, per subscription and report.
         pub media_latency: ByKind<Hist<{ MEDIA_LATENCY.len() }>>,
@@ -162,6 +164,8 @@ cells! {
         pub rooms_by_size: [u64; RoomSize::ALL.len()],
         /// Participants of the largest room.
         pub largest_room: u64,
+        /// The most videos that one participant gets, or would get.
+        pub most_videos: u64,
         /// Participants who lose more than each threshold.
         pub lossy_subscribers: [u64; LossThreshold::ALL.len()],
         /// Publishers that are held to a cap.
@@ -310,9 +314,10 @@ impl Counters {
         self.useful_repairs[kind as usize] += 1;
     }
 
-    /// `n` messages of feedback were about packets that we have forgotten, or never sent.
-    pub fn unmatched_feedback(&mut self, n: u64) {
-        self.unmatched_feedback += n;
+    /// A message of feedback came, and perhaps it was about packets that we have forgotten, or never sent.
+    pub fn feedback(&mut self, unmatched: bool) {
+        self.feedback += 1;
+        self.unmatched_feedback += u64::from(unmatched);
     }
 
     /// So long media takes from a publisher to one of its subscribers.

@@ -74,12 +74,19 @@ pub enum FilterReason {
     Paused,
     /// More than the subscriber's cap allows.
     Capped,
+    /// One video more than each subscriber gets while the machine is short of something.
+    LastN,
 }
 
 impl FilterReason {
     /// Every reason, in label order.
-    pub const ALL: [FilterReason; 4] =
-        [FilterReason::Spatial, FilterReason::Temporal, FilterReason::Paused, FilterReason::Capped];
+    pub const ALL: [FilterReason; 5] = [
+        FilterReason::Spatial,
+        FilterReason::Temporal,
+        FilterReason::Paused,
+        FilterReason::Capped,
+        FilterReason::LastN,
+    ];
 
     /// The metric label.
     pub fn as_str(self) -> &'static str {
@@ -87,6 +94,7 @@ impl FilterReason {
             FilterReason::Spatial => "spatial",
             FilterReason::Temporal => "temporal",
             FilterReason::Paused => "paused",
+            FilterReason::LastN => "last_n",
             FilterReason::Capped => "capped",
         }
     }

@@ -64,7 +64,6 @@ pub mod interceptors;
 mod media;
 mod path;
 mod router;
-#[allow(dead_code, reason = "the shell uses it from the next commit on")]
 mod saturation;
 mod seq;
 mod session;
@@ -86,6 +85,7 @@ pub mod sans_io {
     pub use crate::engine::{Engine, EngineConfig, Outlet, SendFault, Transmit};
     pub use crate::ids::Ssrc;
     pub use crate::path::Path;
+    pub use crate::saturation::measures::Measures;
     pub use crate::session::channels::Channels;
     pub use crate::session::dtls::Identity;
     pub use crate::session::feedback::Feedback;
@@ -117,17 +117,22 @@ pub mod signaling;
 #[cfg_attr(docsrs, doc(cfg(feature = "webrtc")))]
 pub mod webrtc;
 
-pub use config::{Announce, Config, DataChannels, LayerLimit, Limits, PeerConfig, Subscribe, TrackFilter};
+pub use config::{
+    Announce, Config, DataChannels, LayerLimit, Limits, PeerConfig, Saturation, Subscribe, TrackFilter,
+};
 pub use drop::{DropReason, FilterReason};
 pub use engine::MessagePayload;
 pub use error::{
-    AnswerError, CapError, JoinError, MessageError, NegotiateError, OfferError, RoomError, StartError,
+    AnswerError, CapError, DrainError, JoinError, MessageError, NegotiateError, OfferError, RefusalReason,
+    Refused, RoomError, StartError,
 };
 pub use event::{
     Cap, CapCause, CapExplanation, CapScope, ClientReport, LayerInfo, LeaveReason, PeerEvent, PeerInfo,
     QualityLimit, Rejection, SlotInfo,
 };
 pub use ids::{MediaKind, Mid, PeerId};
+pub use saturation::admission::NodeState;
+pub use saturation::level::SaturationLevel;
 pub use stats::{By, InboundStats, OutboundStats, PeerStats, RoomStats};
 pub use units::{Bitrate, BitrateError};
 
@@ -138,4 +143,4 @@ pub use metrics::{
 #[cfg(feature = "shell")]
 pub use prometheus_client;
 #[cfg(feature = "shell")]
-pub use shell::{Peer, Room, Sfu};
+pub use shell::{AdmissionReport, LoadReport, Peer, Room, Sfu, WorkerLoad};

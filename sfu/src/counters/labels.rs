@@ -178,6 +178,12 @@ labels! {
         Cancelled = "cancelled",
         /// A configured maximum is reached.
         Limit = "limit",
+        /// There is no room for more.
+        Saturated = "saturated",
+        /// The node is being left.
+        Draining = "draining",
+        /// The room fills too fast.
+        Rate = "rate",
         /// The offer cannot be answered.
         Negotiation = "negotiation",
         /// ICE did not connect in time.
@@ -330,6 +336,8 @@ labels! {
         Bwe = "bwe",
         /// The host said so.
         Request = "request",
+        /// The machine is short of something, or no longer.
+        Saturation = "saturation",
     }
 
     /// A share of lost packets above which a subscriber suffers.
@@ -412,6 +420,30 @@ labels! {
         Unhealthy = "unhealthy",
     }
 
+    /// What is done when the machine is short of something.
+    pub enum Mitigation {
+        /// No new rooms.
+        StopRooms = "stop_rooms",
+        /// Publishers are capped: each step counts.
+        Cap = "cap",
+        /// The largest layers are not forwarded.
+        SuspendLayer = "suspend_layer",
+        /// Nor are the fastest temporal layers.
+        DropTemporal = "drop_temporal",
+        /// Fewer videos to each subscriber: each step counts.
+        LastN = "last_n",
+        /// No video.
+        AudioOnly = "audio_only",
+    }
+
+    /// Whether it begins or ends.
+    pub enum Turn {
+        /// More is given up.
+        Engage = "engage",
+        /// Something is given back.
+        Release = "release",
+    }
+
     /// A queue whose depth is exported.
     pub enum Queue {
         /// Packets that subscribers are owed.
@@ -430,13 +462,24 @@ labels! {
 }
 
 impl JoinOutcome {
+    /// How a refused join counts.
+    pub const fn of_refusal(refusal: Admission) -> JoinOutcome {
+        match refusal {
+            Admission::Ok => JoinOutcome::Ok,
+            Admission::Limit => JoinOutcome::Limit,
+            Admission::Saturated | Admission::NoisyRoom | Admission::Unhealthy => JoinOutcome::Saturated,
+            Admission::Draining => JoinOutcome::Draining,
+            Admission::Rate => JoinOutcome::Rate,
+        }
+    }
+
     /// The coarse half of the pair.
     pub const fn result(self) -> JoinResult {
         use JoinOutcome::*;
         match self {
             Ok => JoinResult::Ok,
             Cancelled => JoinResult::Cancelled,
-            Limit => JoinResult::Rejected,
+            Limit | Saturated | Draining | Rate => JoinResult::Rejected,
             Negotiation | IceTimeout | DtlsFailed | Internal => JoinResult::Failed,
         }
     }

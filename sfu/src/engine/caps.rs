@@ -10,6 +10,7 @@ use crate::error::CapError;
 use crate::event::{Cap, CapCause, CapExplanation, CapScope, PeerEvent};
 use crate::ids::{MediaKind, Mid, PeerId, PeerKey, RoomKey};
 use crate::media::police::Stage;
+use crate::saturation::measures::Measures;
 use crate::session::downlink::Downlink;
 use crate::units::Bitrate;
 
@@ -118,11 +119,14 @@ impl Engine {
         }
         self.serving = Serving::Nobody;
         self.share_egress(now);
+        if self.measures != Measures::NONE {
+            self.take_measures(now);
+        }
         self.schedule_sharing(now);
     }
 
     pub(super) fn schedule_sharing(&mut self, now: Instant) {
-        let any = self.egress_cap.is_some() || !self.room_caps.is_empty();
+        let any = self.egress_cap.is_some() || !self.room_caps.is_empty() || self.measures != Measures::NONE;
         self.timers.schedule(Due::Caps, &mut self.sharing, any.then(|| now + SHARING));
     }
 

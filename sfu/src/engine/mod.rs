@@ -12,6 +12,7 @@ mod flush;
 mod hold;
 mod ingress;
 mod layers;
+mod measures;
 mod outlets;
 mod repair;
 mod stats;
@@ -39,6 +40,7 @@ use crate::ids::{Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey, TrackName};
 use crate::media::budget::RateMeter;
 use crate::path::Path;
 use crate::router::{Publication, Router};
+use crate::saturation::measures::Measures;
 use crate::session::dtls::{Dtls, Fingerprint, Identity};
 use crate::session::feedback::Rtcp;
 use crate::session::ice::{Credentials, IceLite};
@@ -113,6 +115,8 @@ pub struct Engine {
     egress_cap: Option<Bitrate>,
     room_caps: HashMap<String, Bitrate>,
     sharing: Option<Instant>,
+    /// What is given up because the machine is short of something.
+    measures: Measures,
     /// Who is in rooms of ours by way of other engines, what they publish, and what those engines are to be told.
     remotes: HashMap<PeerId, (RoomKey, PeerInfo)>,
     replicas: HashMap<TrackName, (RoomKey, TrackKey)>,
@@ -176,6 +180,7 @@ impl Engine {
             egress_cap: None,
             room_caps: HashMap::new(),
             sharing: None,
+            measures: Measures::NONE,
             remotes: HashMap::new(),
             replicas: HashMap::new(),
             crossings: VecDeque::new(),
@@ -565,6 +570,11 @@ impl Engine {
         let gauges = &mut self.counters.gauges;
         let sizes = self.rooms.values().map(|room| room.router.peers.len());
         gauges.largest_room = sizes.max().unwrap_or(0) as u64;
+        let videos = self.sessions.values().map(|session| {
+            let slots = session.slots.iter();
+            slots.filter(|slot| slot.live && slot.kind == crate::ids::MediaKind::Video).count()
+        });
+        gauges.most_videos = videos.max().unwrap_or(0) as u64;
         gauges.queue_capacity = (self.sessions.len() * self.config.limits.queue) as u64;
         let publishers = self.sessions.values().filter(|session| session.uplinks.iter().next().is_some());
         let caps = publishers.filter_map(|session| session.cap.get());

@@ -12,6 +12,7 @@ use crate::ids::{MediaKind, Mid, PeerId, PeerKey, RoomKey, TrackKey};
 use crate::media::codec::Codec;
 use crate::router::selection::Verdict;
 use crate::router::{Publication, Track};
+use crate::saturation::measures::Measures;
 use crate::session::Session;
 use crate::session::negotiate::Origin;
 use crate::session::outgoing::{Purpose, Queued};
@@ -62,6 +63,7 @@ impl Engine {
         for mid in gone {
             self.withdraw(key, mid);
         }
+        let refuses_video = self.refuses_video();
         for uplink in &negotiated {
             let session = &mut self.sessions[key];
             if session.uplinks.get(uplink.mid).is_some() {
@@ -73,6 +75,12 @@ impl Engine {
                 let (mid, reason) = (uplink.mid.to_string(), Rejection::TooMany);
                 self.emit(key, PeerEvent::LineRejected { mid, reason });
                 self.counters.admission(AdmissionScope::Publish, Admission::Limit);
+                continue;
+            }
+            if uplink.kind == MediaKind::Video && refuses_video {
+                let (mid, reason) = (uplink.mid.to_string(), Rejection::Saturated);
+                self.emit(key, PeerEvent::LineRejected { mid, reason });
+                self.counters.admission(AdmissionScope::Publish, Admission::Saturated);
                 continue;
             }
             self.counters.admission(AdmissionScope::Publish, Admission::Ok);
@@ -283,6 +291,9 @@ impl Engine {
         slot.restart();
         let kind = slot.kind;
         self.set_live(key, index, true);
+        if self.measures != Measures::NONE {
+            self.leave_out(now, key);
+        }
         if kind == MediaKind::Video && !self.serve_head(now, key, index) {
             self.want_target(now, key, index);
         }
@@ -292,13 +303,16 @@ impl Engine {
     }
 
     /// Starts a subscriber from a ring, if a keyframe has just passed: of the layer it is to have, or of a smaller
-    /// one to begin with. False: it must wait for the next.
+    /// one to begin with. False: it must wait for the next. Who is to get nothing waits for none.
     fn serve_head(&mut self, now: Instant, key: PeerKey, index: usize) -> bool {
         let session = &self.sessions[key];
         let room = session.room;
         let Some(source) = session.slots[index].source() else { return false };
         let Some(track) = self.rooms[room].router.tracks.get(source.track) else { return false };
         let slot = index as u16;
+        if track.is_left_out(key, slot) {
+            return true;
+        }
         let Some((layer, head)) = track.head(now, key, slot) else { return false };
         if !self.replay(now, key, slot, (source.track, layer), head) {
             return false;

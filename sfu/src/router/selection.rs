@@ -23,6 +23,8 @@ pub struct Selection {
     wanted: LayerLimit,
     /// What passed before it changed, unless that has been told.
     passed: Option<LayerLimit>,
+    /// Nothing goes out, whatever comes.
+    left_out: Option<FilterReason>,
 }
 
 /// What becomes of a packet.
@@ -48,6 +50,7 @@ impl Selection {
             passes: LayerLimit::NONE,
             wanted: LayerLimit::NONE,
             passed: None,
+            left_out: None,
         }
     }
 
@@ -95,6 +98,20 @@ impl Selection {
         }
     }
 
+    /// Leaves everything out, or ceases to. Returns whether it waits for a keyframe again.
+    pub fn leave_out(&mut self, reason: Option<FilterReason>) -> bool {
+        let before = std::mem::replace(&mut self.left_out, reason);
+        if reason.is_some() {
+            self.current = None;
+        }
+        before.is_some() && reason.is_none()
+    }
+
+    /// Whether everything is left out.
+    pub fn is_left_out(&self) -> bool {
+        self.left_out.is_some()
+    }
+
     /// The stream of `layer` began anew.
     pub fn restart(&mut self, kind: MediaKind, layer: u8) {
         if self.current == Some(layer) {
@@ -104,6 +121,9 @@ impl Selection {
 
     /// Decides about a packet of `layer`.
     pub fn judge(&mut self, layer: u8, picture: &Picture) -> Verdict {
+        if let Some(reason) = self.left_out {
+            return Verdict::Elsewhere(reason);
+        }
         if self.current != Some(layer) {
             let will_do = match self.current {
                 None => self.acceptable & bit(layer) != 0,

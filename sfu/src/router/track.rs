@@ -7,6 +7,7 @@ use super::layer::Layer;
 use super::selection::Selection;
 use crate::config::LayerLimit;
 use crate::counters::{Axis, Step, SwitchCause};
+use crate::drop::FilterReason;
 use crate::ids::{Feed, MediaKind, Mid, PeerId, PeerKey, Rid, TrackKey, TrackName};
 use crate::media::codec::Codec;
 use crate::units::Bitrate;
@@ -50,6 +51,22 @@ pub struct Subscription {
     cause: SwitchCause,
 }
 
+/// What nobody gets of a track while the machine is short of something.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Cut {
+    /// The largest of its layers, if it has several.
+    pub top: bool,
+    /// The fastest temporal layer, if it has several.
+    pub fastest: bool,
+}
+
+impl Cut {
+    /// The fastest temporal layer of a stream that may pass.
+    fn temporal(self, limit: u8, fastest: u8) -> u8 {
+        if self.fastest && fastest > 0 { limit.min(fastest - 1) } else { limit }
+    }
+}
+
 /// One published track.
 pub struct Track {
     pub publication: Publication,
@@ -60,6 +77,9 @@ pub struct Track {
     subscriptions: Vec<Subscription>,
     reviewed_at: Option<Instant>,
     codec_changed_at: Option<Instant>,
+    cut: Cut,
+    /// The next review acts on another cut.
+    recut: bool,
 }
 
 impl Track {
@@ -78,6 +98,8 @@ impl Track {
             subscriptions: Vec::new(),
             reviewed_at: None,
             codec_changed_at: None,
+            cut: Cut::default(),
+            recut: false,
         }
     }
 
@@ -151,6 +173,27 @@ impl Track {
         self.reviewed_at = None;
     }
 
+    /// Changes what nobody gets; the next [`review`](Self::review) acts on it.
+    pub fn cut(&mut self, cut: Cut) {
+        if std::mem::replace(&mut self.cut, cut) != cut {
+            self.reviewed_at = None;
+            self.recut = true;
+        }
+    }
+
+    /// Leaves a subscription out of what goes out, or ceases to. Returns whether a keyframe is needed.
+    pub fn leave_out(&mut self, peer: PeerKey, slot: u16, reason: Option<FilterReason>) -> bool {
+        let subscription = self.subscription_mut(peer, slot);
+        subscription.is_some_and(|subscription| subscription.selection.leave_out(reason))
+    }
+
+    /// One subscriber gets nothing of it, whatever comes.
+    pub fn is_left_out(&self, peer: PeerKey, slot: u16) -> bool {
+        let mut subscriptions = self.subscriptions.iter();
+        let subscription = subscriptions.find(|other| other.peer == peer && other.slot == slot);
+        subscription.is_some_and(|subscription| subscription.selection.is_left_out())
+    }
+
     /// Whether the codec may change now; if so, it does.
     pub fn may_change_codec(&mut self, now: Instant) -> bool {
         let calm = |at: Instant| now.saturating_duration_since(at) >= CODEC_SPACING;
@@ -165,7 +208,8 @@ impl Track {
     pub fn is_watched(&self, layer: u8) -> bool {
         let watches =
             |selection: &Selection| selection.current() == Some(layer) || selection.target() == layer;
-        self.subscriptions.iter().any(|other| watches(&other.selection))
+        let mut subscriptions = self.subscriptions.iter();
+        subscriptions.any(|other| watches(&other.selection) && !other.selection.is_left_out())
     }
 
     /// The publisher began a layer anew: those who got it wait for its keyframe.
@@ -211,10 +255,12 @@ impl Track {
         }
         self.reviewed_at = Some(now);
         self.rank(now);
+        // Else layers come and go with their publisher's network.
+        let recut = std::mem::take(&mut self.recut);
+        let cause = if recut { SwitchCause::Saturation } else { SwitchCause::Bwe };
         for index in 0..self.subscriptions.len() {
             self.tell_passing(index, &mut changed);
-            // Layers come and go with their publisher's network.
-            if self.aim_at(now, index, SwitchCause::Bwe) {
+            if self.aim_at(now, index, cause) {
                 wanted(self.subscriptions[index].selection.target());
             }
         }
@@ -287,20 +333,27 @@ impl Track {
     }
 
     fn choose(&mut self, now: Instant, index: usize) -> bool {
-        let Track { layers, ranks, subscriptions, .. } = self;
+        let Track { layers, ranks, subscriptions, cut, .. } = self;
         let Subscription { selection, limit, room, .. } = &mut subscriptions[index];
         let most = limit.spatial.min(*room);
         if layers.len() == 1 {
             let highest = layers[0].spatial_layers() - 1;
-            return selection.aim(0, 1, LayerLimit { spatial: most, temporal: limit.temporal }, highest);
+            let spatial = if cut.top { most.min(highest.saturating_sub(1)) } else { most };
+            let temporal = cut.temporal(limit.temporal, layers[0].fastest());
+            return selection.aim(0, 1, LayerLimit { spatial, temporal }, highest);
         }
-        let within = ranks.len().min(usize::from(most).saturating_add(1));
+        let come = layers.iter().filter(|layer| layer.has_come()).count();
+        // Of those there have been: a publisher that is short of bandwidth does not lose the next one, too.
+        let there = if cut.top { come.saturating_sub(1).max(1) } else { ranks.len() };
+        let within = ranks.len().min(there).min(usize::from(most).saturating_add(1));
         let rank = best(now, layers, ranks, within).unwrap_or_else(|| {
             let target = ranks.iter().position(|index| *index == selection.target());
             target.map_or(0, |rank| rank.min(within.saturating_sub(1)))
         });
         let acceptable = ranks.iter().take(within).fold(0, |bits, index| bits | 1_u8 << (index & 7));
-        let whole = LayerLimit { temporal: limit.temporal, ..LayerLimit::NONE };
+        let fastest = layers[usize::from(ranks[rank])].fastest();
+        let temporal = cut.temporal(limit.temporal, fastest);
+        let whole = LayerLimit { temporal, ..LayerLimit::NONE };
         selection.aim(ranks[rank], acceptable, whole, u8::MAX)
     }
 

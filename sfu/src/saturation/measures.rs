@@ -1,6 +1,9 @@
 //! What is given up now.
 
+use std::cmp::Ordering;
+
 use super::level::SaturationLevel;
+use crate::counters::{Mitigation, Turn};
 use crate::units::Bitrate;
 
 /// What a worker is to give up now: a state to hold, whole, however often it is told.
@@ -46,6 +49,26 @@ impl Measures {
             Measures { cap, .. } if *cap < 1.0 => SaturationLevel::Cap,
             _ => SaturationLevel::Normal,
         }
+    }
+
+    /// What there is more of, or less, than `before`. Rooms are no measure.
+    pub fn steps_from(&self, before: &Measures) -> impl Iterator<Item = (Mitigation, Turn)> + use<> {
+        let step = |mitigation, before: f64, now: f64| match before.total_cmp(&now) {
+            Ordering::Less => Some((mitigation, Turn::Engage)),
+            Ordering::Equal => None,
+            Ordering::Greater => Some((mitigation, Turn::Release)),
+        };
+        let on = |on: bool| f64::from(u8::from(on));
+        let few = |measures: &Measures| measures.last_n.map_or(0.0, |n| 1.0 / f64::from(n.max(1)));
+        [
+            step(Mitigation::Cap, -before.cap, -self.cap),
+            step(Mitigation::SuspendLayer, on(before.suspend_top_layer()), on(self.suspend_top_layer())),
+            step(Mitigation::DropTemporal, on(before.drop_temporal), on(self.drop_temporal)),
+            step(Mitigation::LastN, few(before), few(self)),
+            step(Mitigation::AudioOnly, on(before.audio_only), on(self.audio_only)),
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// The largest layers of simulcast and SVC are not forwarded.
@@ -139,4 +162,20 @@ fn the_last_video_stays() {
     let steps = std::iter::successors(Some(10), |n| Some(fewer(*n)).filter(|next| next < n));
     assert_eq!(steps.collect::<Vec<u32>>(), [10, 7, 5, 3, 2, 1]);
     assert_eq!(fewer(0), 1);
+}
+
+#[test]
+fn each_step_is_told_once_and_by_its_name() {
+    use Mitigation::*;
+    let capped = Measures { cap: 0.75, ..Measures::NONE };
+    let further = Measures { cap: 0.5625, drop_temporal: true, last_n: Some(3), ..Measures::NONE };
+    let steps = |now: &Measures, before: &Measures| now.steps_from(before).collect::<Vec<_>>();
+    assert_eq!(steps(&capped, &Measures::NONE), [(Cap, Turn::Engage), (SuspendLayer, Turn::Engage)]);
+    let all = [(Cap, Turn::Engage), (DropTemporal, Turn::Engage), (LastN, Turn::Engage)];
+    assert_eq!(steps(&further, &capped), all);
+    let fewer = Measures { last_n: Some(2), ..further };
+    assert_eq!(steps(&fewer, &further), [(LastN, Turn::Engage)]);
+    assert_eq!(steps(&further, &fewer), [(LastN, Turn::Release)]);
+    assert_eq!(steps(&further, &further), []);
+    assert_eq!(steps(&Measures::NONE, &capped), [(Cap, Turn::Release), (SuspendLayer, Turn::Release)]);
 }

@@ -23,6 +23,9 @@ pub struct Node {
 struct Worker {
     pressures: Pressures,
     load: Load,
+    own: Load,
+    /// What flowed when video last did.
+    video: f64,
     lag: Duration,
     flow: Flow,
     ladder: Ladder,
@@ -90,7 +93,13 @@ impl Node {
             worker.pressures = sample.pressures;
             worker.lag = sample.lag;
             worker.flow = sample.flow;
+            let silenced = worker.ladder.measures().audio_only;
+            if !silenced {
+                worker.video = sample.flow.video;
+            }
+            worker.flow.audio_only.get_or_insert(if silenced { worker.video } else { 0.0 });
             worker.load.on_sample(now, sample.pressures.or(&node).max());
+            worker.own.on_sample(now, sample.pressures.get(Resource::Cpu));
         }
     }
 
@@ -154,9 +163,10 @@ impl Node {
         self.workers.iter().fold(self.pressures, |largest, worker| largest.or(&worker.pressures))
     }
 
-    /// The CPU that one worker uses, as pressure: what its participants cost, whoever else makes it hot.
-    pub fn own_pressure(&self, worker: usize) -> f64 {
-        self.workers.get(worker).map_or(0.0, |worker| worker.pressures.get(Resource::Cpu))
+    /// The CPU that a worker uses, as pressure over the last 0.7 s: what its participants cost, whoever else makes it
+    /// hot.
+    pub fn own_load(&self, worker: usize) -> f64 {
+        self.workers.get(worker).map_or(0.0, |worker| worker.own.fast())
     }
 }
 

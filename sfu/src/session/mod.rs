@@ -93,6 +93,8 @@ pub struct Session {
     /// When the first of them was queued.
     pub queued_at: Instant,
     pub cap: PublishCap,
+    /// What it sent when the machine's shortage first capped it, while that does.
+    pub uncapped: Option<Bitrate>,
     /// There while what it receives is capped.
     pub downlink: Option<Box<Downlink>>,
     /// How far policing had gone when the host was last told.
@@ -191,6 +193,7 @@ impl Session {
             queue: VecDeque::new(),
             queued_at: now,
             cap: PublishCap::new(start.cap),
+            uncapped: None,
             downlink: None,
             policed: police::Stage::Peace,
             reception: Reception::new(),

@@ -16,7 +16,7 @@ use crate::media::budget::{RateMeter, TokenBucket};
 use crate::units::Bitrate;
 
 /// Repairs may take this share of what a subscriber receives; a flood of requests gets no more.
-const REPAIR_PERCENT: u64 = 15;
+const REPAIR_SHARE: f64 = 0.15;
 /// … but so much at least, or a quiet stream could not be repaired at all.
 const LEAST_REPAIRS: Bitrate = Bitrate::kbps(100);
 /// Losses come in bursts: the repairs of a lost frame must fit. In bytes.
@@ -50,6 +50,7 @@ pub struct Reception {
     /// What goes out for the first time, and the share of it that repairs may have.
     egress: RateMeter,
     repairs: TokenBucket,
+    repair_share: f64,
     /// This second's requests for lost packets, and their bytes.
     requests: (u32, u64),
     /// The last transport-wide feedback.
@@ -67,6 +68,7 @@ impl Reception {
             rtt: RoundTrip::new(),
             egress: RateMeter::default(),
             repairs: TokenBucket::new(LEAST_REPAIRS, REPAIR_BURST),
+            repair_share: REPAIR_SHARE,
             requests: (0, 0),
             feedback_at: None,
             reported_lost: None,
@@ -109,6 +111,11 @@ impl Reception {
     /// Packets that feedback can possibly be about.
     pub fn outstanding(&self) -> usize {
         self.sent.outstanding()
+    }
+
+    /// Changes which share of what goes out repairs may have, from the next second on.
+    pub fn set_repair_share(&mut self, share: f64) {
+        self.repair_share = share;
     }
 
     /// Whether a repair of so many bytes is within the budget, of which it is then taken.
@@ -230,7 +237,7 @@ impl Reception {
             let worst = u64::from(worst);
             self.throttle.on_feedback(now, 256, worst, rate / 8 * (256 - worst) / 256, Duration::ZERO);
         }
-        let share = Bitrate::bps(rate * REPAIR_PERCENT / 100).max(LEAST_REPAIRS);
+        let share = Bitrate::bps((rate as f64 * self.repair_share) as u64).max(LEAST_REPAIRS);
         self.repairs.set_rate(match std::mem::take(&mut self.requests) {
             (count, bytes) if count > FLOOD => share.min(Bitrate::bps(bytes * 8 * FLOOD_GAIN)),
             _ => share,

@@ -17,6 +17,7 @@ use crate::engine::{Engine, MessagePayload};
 use crate::error::{CapError, JoinError, MessageError, NegotiateError};
 use crate::event::{CapExplanation, PeerEvent};
 use crate::ids::PeerId;
+use crate::saturation::admission::Pace;
 use crate::session::trace;
 use crate::stats::{PeerStats, RoomStats};
 use crate::units::Bitrate;
@@ -30,6 +31,7 @@ pub struct Room {
 pub(super) struct RoomShared {
     pub(super) name: String,
     pub(super) worker: usize,
+    pub(super) pace: Pace,
     /// Peers in it, on whichever worker, and who are about to be.
     pub(super) peers: AtomicUsize,
     /// It has a cap, which goes with it.
@@ -63,11 +65,13 @@ impl Room {
     ///
     /// # Errors
     ///
-    /// [`JoinError::Offer`] names what is wrong with the offer, and in which m-line.
+    /// [`JoinError::Offer`] names what is wrong with the offer, and in which m-line. [`JoinError::Refused`] says why the
+    /// node takes nobody now, and when to ask again.
     pub async fn join(&self, mut config: PeerConfig, offer: &str) -> Result<(Peer, String), JoinError> {
         let name = config.name.clone();
         let hash = self.shared.sfu.salt.hash_one(&self.shared.name);
         let seat = Seat::take(&self.shared);
+        let grant = self.shared.sfu.admit_join(&self.shared, seat.worker)?;
         config.span = Some(trace::joining(config.span.take(), seat.worker, hash));
         let events = Events::new(self.shared.sfu.events_limit);
         let (reply, answer) = oneshot::channel();
@@ -81,8 +85,10 @@ impl Room {
         let worker = seat.worker();
         let joining = Joining::begin(&worker.load);
         worker.commands.send(command).map_err(|_| JoinError::Shutdown)?;
-        let (id, answer) = answer.await.map_err(|_| JoinError::Shutdown)??;
+        let joined = answer.await.unwrap_or(Err(JoinError::Shutdown));
+        let (id, answer) = joined.inspect_err(|_| self.shared.sfu.controls.door.give_back(grant))?;
         drop(joining);
+        self.shared.sfu.greet(&events);
         let peer = Peer { shared: Arc::new(PeerShared { id, name, events, seat }) };
         Ok((peer, answer))
     }

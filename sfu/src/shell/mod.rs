@@ -2,11 +2,14 @@
 
 mod bitrate;
 pub mod clock;
+mod controller;
 mod events;
 mod handles;
 mod inbox;
 mod load;
 pub mod probes;
+mod readings;
+mod report;
 mod sampler;
 mod sfu;
 mod socket;
@@ -16,4 +19,5 @@ mod worker;
 #[cfg(feature = "webrtc")]
 pub use events::Events;
 pub use handles::{Peer, Room};
+pub use report::{AdmissionReport, LoadReport, WorkerLoad};
 pub use sfu::Sfu;

@@ -14,6 +14,7 @@ mod lateness;
 mod layers;
 mod ledger;
 mod lossy;
+mod measures;
 mod mobility;
 mod negotiation;
 mod outage;

@@ -70,6 +70,8 @@ pub enum Rejection {
     UnknownMedia,
     /// The peer publishes as many tracks as it may.
     TooMany,
+    /// The machine is short of something: no new videos for now. It is taken up by itself when that is over.
+    Saturated,
     /// The client does not want to receive on our slot now.
     Declined,
     /// The client has stopped the m-line of our slot for good; the slot is gone.
