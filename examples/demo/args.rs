@@ -7,9 +7,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Parser, Subcommand};
-use sluicegate::Bitrate;
+use clap::{Parser, Subcommand, ValueEnum};
 use sluicegate::signaling::Region;
+use sluicegate::{Bitrate, Saturation};
 
 use crate::name::Name;
 
@@ -55,6 +55,12 @@ pub struct Serve {
     /// The most one publisher may send: 64000, 500kbps, 2.5mbps.
     #[arg(long, value_name = "RATE")]
     pub publisher_cap: Option<Bitrate>,
+    /// What to do when the machine is short of something: refuse newcomers and give up media, or only say so in metrics.
+    #[arg(long, env = "SLUICEGATE_SATURATION", value_name = "WHAT", default_value = "act")]
+    pub saturation: Overload,
+    /// After SIGTERM, how long to wait for everybody to leave: 0s, 90s, 30m. Newcomers are refused meanwhile.
+    #[arg(long, env = "SLUICEGATE_DRAIN", value_name = "TIME", default_value = "20s", value_parser = duration)]
+    pub drain: Duration,
     /// Serve HTTPS: browsers open the camera only on https:// or on this very machine.
     #[arg(long, value_name = "self-signed|CERT,KEY")]
     pub tls: Option<Tls>,
@@ -73,6 +79,22 @@ pub struct Serve {
     /// The room the bots are in.
     #[arg(long, value_name = "ROOM", default_value = "bots")]
     pub bots_room: Name,
+}
+
+/// What the engine does about its own load.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overload {
+    Act,
+    DryRun,
+}
+
+impl From<Overload> for Saturation {
+    fn from(overload: Overload) -> Saturation {
+        match overload {
+            Overload::Act => Saturation::Act,
+            Overload::DryRun => Saturation::DryRun,
+        }
+    }
 }
 
 /// `203.0.113.7`, `203.0.113.7:40000`, `2001:db8::7` or `[2001:db8::7]:40000`.
@@ -132,6 +154,13 @@ impl FromStr for Tls {
 }
 
 fn ttl(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("a token has to live for at least a second".to_owned()),
+        ttl => Ok(ttl),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "write a number and a unit: 90s, 30m, 1h, 7d".to_owned();
     let unit = text.chars().last().ok_or_else(wrong)?;
     let scale = match unit {
@@ -142,10 +171,7 @@ fn ttl(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     let count: u32 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
-    match u64::from(count) * scale {
-        0 => Err("a token has to live for at least a second".to_owned()),
-        seconds => Ok(Duration::from_secs(seconds)),
-    }
+    Ok(Duration::from_secs(u64::from(count) * scale))
 }
 
 /// Read when `--join-secret` is absent: an argument shows in the process list, a variable does not.
@@ -167,12 +193,14 @@ mod tests {
         assert_eq!(args.media, "0.0.0.0:3478".parse::<SocketAddr>().unwrap());
         assert!(args.announce.is_empty() && args.workers.is_none() && args.tls.is_none());
         assert_eq!((args.bots, args.bots_room.as_str()), (0, "bots"));
+        assert_eq!((args.saturation, args.drain), (Overload::Act, Duration::from_secs(20)));
     }
 
     #[test]
     fn every_option_is_understood() {
         let line = "--http 0.0.0.0:80 --media [::]:4000 --announce 203.0.113.7 --announce [2001:db8::7]:9 \
-                    --workers 3 --publisher-cap 2500kbps --tls c.pem,k.pem --join-secret s --bots 20 --bots-room zoo";
+                    --workers 3 --publisher-cap 2500kbps --tls c.pem,k.pem --join-secret s --bots 20 --bots-room zoo \
+                    --saturation dry-run --drain 0s";
         let args = parse(line).unwrap().serve;
         assert_eq!(args.announce[0], Reachable::Ip("203.0.113.7".parse().unwrap()));
         assert_eq!(args.announce[1], Reachable::Base("[2001:db8::7]:9".parse().unwrap()));
@@ -181,6 +209,7 @@ mod tests {
         assert_eq!(args.tls, Some(Tls::Files { cert: "c.pem".into(), key: "k.pem".into() }));
         assert_eq!(args.join_secret.as_deref(), Some("s"));
         assert_eq!((args.bots, args.bots_room.as_str()), (20, "zoo"));
+        assert_eq!((args.saturation, args.drain), (Overload::DryRun, Duration::ZERO));
     }
 
     #[test]
@@ -203,6 +232,8 @@ mod tests {
             ("--workers 0", "0"),
             ("--bots 21", "0..=20"),
             ("--bots-room a/b", "'/'"),
+            ("--drain soon", "90s"),
+            ("--saturation maybe", "dry-run"),
             ("token standup ada --join-secret s --ttl 1y", "7d"),
             ("token stand/up ada --join-secret s", "'/'"),
         ] {

@@ -86,7 +86,7 @@ async fn serve(args: Serve) -> Result<(), StartupError> {
         }
     }
     let handle = Handle::new();
-    tokio::spawn(stop_on_signal(host.clone(), handle.clone()));
+    tokio::spawn(stop_on_signal(host.clone(), args.drain, handle.clone()));
     let pages = site::measured(&host, args.admin_token);
     serve_http(listener, tls, handle, pages)
         .await
@@ -115,7 +115,7 @@ fn reachable_at(args: &Serve) -> Result<Vec<Reachable>, StartupError> {
 }
 
 fn config(args: &Serve, announce: &[Reachable]) -> Config {
-    let mut config = Config::new(args.media);
+    let mut config = Config::new(args.media).saturation(args.saturation.into());
     for reachable in announce {
         config = match *reachable {
             Reachable::Ip(ip) => config.announce(ip),
@@ -167,34 +167,47 @@ async fn serve_http(
     }
 }
 
-/// Ctrl-C or SIGTERM: newcomers are refused, sockets hear goodbye, then the listener closes. A
-/// second signal does not wait.
-async fn stop_on_signal(host: Host, handle: Handle<SocketAddr>) {
-    signal().await;
+/// SIGTERM: everybody has some time to leave. Then, and on Ctrl-C at once: newcomers are refused, sockets hear goodbye, the
+/// listener closes. A second signal does not wait.
+async fn stop_on_signal(host: Host, drain: Duration, handle: Handle<SocketAddr>) {
+    let gently = signal().await == Signal::Terminate && !drain.is_zero();
     info!("stopping");
     tokio::spawn(async {
         signal().await;
         std::process::exit(130);
     });
+    if gently && let Err(left) = host.sfu().drain(drain).await {
+        warn!("{left}");
+    }
     if timeout(GOODBYE_WITHIN, host.close()).await.is_err() {
         warn!("some sockets did not take the goodbye");
     }
     handle.graceful_shutdown(Some(GOODBYE_WITHIN));
 }
 
-async fn signal() {
+#[derive(PartialEq, Eq)]
+enum Signal {
+    Interrupt,
+    #[cfg(unix)]
+    Terminate,
+}
+
+async fn signal() -> Signal {
     let interrupt = tokio::signal::ctrl_c();
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
         tokio::select! {
-            _ = interrupt => {}
-            _ = terminate.recv() => {}
+            _ = interrupt => Signal::Interrupt,
+            _ = terminate.recv() => Signal::Terminate,
         }
     }
     #[cfg(not(unix))]
-    let _ = interrupt.await;
+    {
+        let _ = interrupt.await;
+        Signal::Interrupt
+    }
 }
 
 const GOODBYE_WITHIN: Duration = Duration::from_secs(3);

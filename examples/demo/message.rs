@@ -61,6 +61,14 @@ pub enum ToClient {
     Error {
         code: &'static str,
         message: String,
+        /// In seconds: when it may be different.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u64>,
+    },
+    /// The server is being left.
+    Draining {
+        /// In seconds, from now on: what time there is to go elsewhere.
+        deadline: u64,
     },
     Bye {
         reason: String,
@@ -89,13 +97,14 @@ impl From<SlotInfo> for Slot {
 
 impl From<Refusal> for ToClient {
     fn from(refusal: Refusal) -> ToClient {
-        ToClient::Error { code: refusal.code, message: refusal.message }
+        let retry_after = refusal.retry_after.map(|wait| wait.as_secs_f64().ceil() as u64);
+        ToClient::Error { code: refusal.code, message: refusal.message, retry_after }
     }
 }
 
 #[test]
 fn messages_look_as_documented() {
-    let error = ToClient::Error { code: "glare", message: "wait".into() };
+    let error = ToClient::Error { code: "glare", message: "wait".into(), retry_after: None };
     assert_eq!(serde_json::to_string(&error).unwrap(), r#"{"type":"error","code":"glare","message":"wait"}"#);
     let slot = Slot { mid: "s0".into(), kind: "audio", publisher: None };
     assert_eq!(

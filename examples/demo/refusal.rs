@@ -1,8 +1,10 @@
 //! What a client hears when it does not get what it asked for.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use sluicegate::{JoinError, NegotiateError, OfferError, RoomError};
+use sluicegate::{JoinError, NegotiateError, OfferError, Refused, RoomError};
 
 use crate::token::TokenError;
 
@@ -12,13 +14,15 @@ pub struct Refusal {
     pub status: StatusCode,
     pub code: &'static str,
     pub message: String,
+    /// When to ask again, if the engine says.
+    pub retry_after: Option<Duration>,
     /// Whether it is a failure of ours, and not an answer.
     pub is_fault: bool,
 }
 
 impl Refusal {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Refusal {
-        Refusal { status, code, message: message.into(), is_fault: false }
+        Refusal { status, code, message: message.into(), retry_after: None, is_fault: false }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Refusal {
@@ -49,7 +53,17 @@ impl Refusal {
 
 impl From<RoomError> for Refusal {
     fn from(error: RoomError) -> Refusal {
-        Refusal::fault(error)
+        match error {
+            RoomError::Refused(refused) => refused.into(),
+            _ => Refusal::fault(error),
+        }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Refusal {
+        let retry_after = Some(refused.retry_after);
+        Refusal { retry_after, ..Refusal::busy(refused) }
     }
 }
 
@@ -57,6 +71,7 @@ impl From<JoinError> for Refusal {
     fn from(error: JoinError) -> Refusal {
         match error {
             JoinError::Offer { .. } => Refusal::bad_offer(error),
+            JoinError::Refused(refused) => refused.into(),
             JoinError::Full { .. } => Refusal::busy(error),
             _ => Refusal::fault(error),
         }
@@ -90,7 +105,8 @@ impl IntoResponse for Refusal {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+                let wait = self.retry_after.unwrap_or(RETRY_AFTER).as_secs_f64().ceil();
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(wait as u64));
             }
             _ => {}
         }
@@ -109,4 +125,4 @@ pub fn sentence(error: &dyn std::error::Error) -> String {
     text
 }
 
-const RETRY_AFTER_SECONDS: &str = "5";
+const RETRY_AFTER: Duration = Duration::from_secs(5);

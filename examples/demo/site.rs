@@ -1,10 +1,11 @@
 //! Everything the demo serves over HTTP.
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::{Json, Router};
+use sluicegate::LoadReport;
 
 use crate::host::Host;
 use crate::refusal::Refusal;
@@ -30,6 +31,7 @@ pub fn router(host: Host) -> Router {
         .route("/ws/{room}", get(socket::open))
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready))
+        .route("/load", get(load))
         .merge(whip::router())
         .with_state(host)
         .merge(metrics)
@@ -59,7 +61,16 @@ fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
 }
 
 async fn ready(State(host): State<Host>) -> Result<&'static str, Refusal> {
-    if host.is_closing() { Err(Refusal::closing()) } else { Ok("ready\n") }
+    if host.is_closing() {
+        return Err(Refusal::closing());
+    }
+    host.sfu().admission().rooms?;
+    Ok("ready\n")
+}
+
+/// For balancers that place rooms by load.
+async fn load(State(host): State<Host>) -> Json<LoadReport> {
+    Json(host.sfu().load())
 }
 
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -72,14 +83,16 @@ mod tests {
 
     use axum::body::{Body, to_bytes};
     use axum::http::{HeaderMap, Request, StatusCode};
-    use sluicegate::{Config, Sfu};
+    use sluicegate::{Config, Saturation, Sfu};
     use tower::ServiceExt;
 
     use super::*;
     use crate::token::{Signer, UnixTime};
 
     async fn host(secret: Option<&str>) -> Host {
-        let config = Config::new("127.0.0.1:0".parse().unwrap()).announce(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let config = Config::new("127.0.0.1:0".parse().unwrap())
+            .announce(IpAddr::V4(Ipv4Addr::LOCALHOST))
+            .saturation(Saturation::DryRun);
         Host::new(Sfu::start(config).await.unwrap(), secret.map(Signer::new), "test".parse().unwrap())
     }
 
@@ -167,6 +180,32 @@ mod tests {
             ask(&host, "GET", "/ws/standup?name=ada", "", "").await.0,
             StatusCode::SERVICE_UNAVAILABLE
         );
+    }
+
+    #[tokio::test]
+    async fn who_has_no_room_says_when_to_ask_again() {
+        let host = host(None).await;
+        let (status, headers, text) = ask(&host, "GET", "/load", "", "").await;
+        let load: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (status, &headers[header::CONTENT_TYPE]),
+            (StatusCode::OK, &"application/json".parse().unwrap())
+        );
+        assert_eq!((&load["state"], &load["active_handles"]), (&"active".into(), &0.into()));
+        host.sfu().drain(std::time::Duration::from_secs(60)).await.unwrap();
+        for (method, uri) in [("GET", "/readyz"), ("POST", "/whip/standup?name=ada")] {
+            let (status, headers, text) = ask(&host, method, uri, "application/sdp", "v=0").await;
+            assert_eq!(
+                (status, text.contains("draining")),
+                (StatusCode::SERVICE_UNAVAILABLE, true),
+                "{uri}: {text}"
+            );
+            let wait: u64 = headers[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
+            assert!((1..=2).contains(&wait), "{wait}");
+        }
+        assert_eq!(ask(&host, "GET", "/healthz", "", "").await.0, StatusCode::OK);
+        let (_, _, text) = ask(&host, "GET", "/load", "", "").await;
+        assert!(text.contains("\"state\":\"drained\"") && text.contains("\"accepts_rooms\":false"), "{text}");
     }
 
     #[tokio::test]

@@ -192,6 +192,7 @@ impl Conversation {
             Some(PeerEvent::CodecMissing { mid, publisher: PeerInfo { peer, name }, codec }) => {
                 ToClient::CodecMissing { mid, publisher: Member { peer, name }, codec }
             }
+            Some(PeerEvent::Draining { deadline }) => ToClient::Draining { deadline: deadline.as_secs() },
             Some(PeerEvent::Unreachable { announced }) => ToClient::Unreachable { announced },
             // The page knows its own tracks and its connection's state.
             Some(_) => return Ok(()),
@@ -227,7 +228,7 @@ impl Conversation {
     /// Says what was wrong, and gives up on a client that keeps being wrong.
     async fn object(&mut self, code: &'static str, message: &str) -> Result<(), End> {
         self.mistakes += 1;
-        self.send(ToClient::Error { code, message: message.to_owned() }).await?;
+        self.send(ToClient::Error { code, message: message.to_owned(), retry_after: None }).await?;
         if self.mistakes < MAX_MISTAKES { Ok(()) } else { Err(End::Babble) }
     }
 

@@ -25,6 +25,8 @@ pub struct Config {
     pub(crate) require_gcm: bool,
     pub(crate) unreachable_after: Duration,
     pub(crate) pin_workers: bool,
+    pub(crate) saturation: Saturation,
+    pub(crate) probation: bool,
 }
 
 /// Bounds on what peers can make grow. The defaults are far above what calls need.
@@ -74,6 +76,8 @@ impl Config {
             require_gcm: false,
             unreachable_after: Duration::from_secs(5),
             pin_workers: true,
+            saturation: Saturation::Act,
+            probation: false,
         }
     }
 
@@ -111,11 +115,36 @@ impl Config {
         self
     }
 
+    /// What the SFU does about its own load. Default: [`Saturation::Act`].
+    pub fn saturation(mut self, saturation: Saturation) -> Self {
+        self.saturation = saturation;
+        self
+    }
+
+    /// Begins on probation: a tenth of its room is given away at once, a tenth more each minute. For a start that
+    /// follows a crash. Default: no.
+    pub fn probation(mut self, probation: bool) -> Self {
+        self.probation = probation;
+        self
+    }
+
     /// Whether each worker is bound to one CPU. Default: yes, where there are as many CPUs as workers.
     pub fn pin_workers(mut self, pin: bool) -> Self {
         self.pin_workers = pin;
         self
     }
+}
+
+/// What an SFU does about its own load.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Saturation {
+    /// It refuses what it has no room for, and gives up the least valuable media before it drowns.
+    #[default]
+    Act,
+    /// It measures and decides the same, shows it in metrics, and does nothing: for a first rollout. A node that drains
+    /// refuses newcomers all the same.
+    DryRun,
 }
 
 /// An address to announce to clients: an IP, or an IP with the port that worker 0 is reachable at.

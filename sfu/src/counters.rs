@@ -68,7 +68,9 @@ cells! {
         pub queue_delay: Hist<{ LOOP_LAG.len() }>,
         /// Received repairs that filled a gap.
         pub useful_repairs: ByKind,
-        /// Transport-wide feedback about packets that we have forgotten, or never sent.
+        /// Messages of transport-wide feedback.
+        pub feedback: u64,
+        /// Those about packets that we have forgotten, or never sent.
         pub unmatched_feedback: u64,
         /// Publisher to subscriber, per subscription and report.
         pub media_latency: ByKind<Hist<{ MEDIA_LATENCY.len() }>>,
@@ -286,9 +288,10 @@ impl Counters {
         self.useful_repairs[kind as usize] += 1;
     }
 
-    /// `n` messages of feedback were about packets that we have forgotten, or never sent.
-    pub fn unmatched_feedback(&mut self, n: u64) {
-        self.unmatched_feedback += n;
+    /// A message of feedback came, and perhaps it was about packets that we have forgotten, or never sent.
+    pub fn feedback(&mut self, unmatched: bool) {
+        self.feedback += 1;
+        self.unmatched_feedback += u64::from(unmatched);
     }
 
     /// So long media takes from a publisher to one of its subscribers.

@@ -113,6 +113,25 @@ pub enum RoomError {
     /// The SFU is shutting down.
     #[error("the sfu is shutting down")]
     Shutdown,
+    /// The node does not take another room now.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// [`Sfu::drain`](crate::Sfu::drain) did not end in time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DrainError {
+    /// The deadline has passed, and some are still here. They stay until they leave, or until
+    /// [`Sfu::shutdown`](crate::Sfu::shutdown).
+    #[error("{remaining} peers have not left by the deadline")]
+    Deadline {
+        /// How many.
+        remaining: usize,
+    },
+    /// The SFU ended meanwhile.
+    #[error("the sfu is shutting down")]
+    Shutdown,
 }
 
 /// [`Room::join`](crate::Room::join) refused.
@@ -130,6 +149,9 @@ pub enum JoinError {
         /// The limit.
         limit: usize,
     },
+    /// The node does not take another peer now.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// The SFU is shutting down.
     #[error("the sfu is shutting down")]
     Shutdown,

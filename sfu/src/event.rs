@@ -99,6 +99,11 @@ pub enum PeerEvent {
         /// What the client was told.
         announced: Vec<SocketAddr>,
     },
+    /// The node is being left ([`Sfu::drain`](crate::Sfu::drain)): let the client join again elsewhere.
+    Draining {
+        /// The time there is for that, from now on.
+        deadline: Duration,
+    },
     /// The peer is gone; nothing follows.
     Left(LeaveReason),
     /// The host read too slowly: this many events before this one were dropped.

@@ -64,7 +64,6 @@ pub mod interceptors;
 mod media;
 mod path;
 mod router;
-#[allow(dead_code, reason = "the shell uses it from the next commit on")]
 mod saturation;
 mod seq;
 mod session;
@@ -113,13 +112,18 @@ pub mod signaling;
 #[cfg_attr(docsrs, doc(cfg(feature = "webrtc")))]
 pub mod webrtc;
 
-pub use config::{Announce, Config, LayerLimit, Limits, PeerConfig, Subscribe, TrackFilter};
+pub use config::{Announce, Config, LayerLimit, Limits, PeerConfig, Saturation, Subscribe, TrackFilter};
 pub use drop::{DropReason, FilterReason};
-pub use error::{AnswerError, CapError, JoinError, NegotiateError, OfferError, RoomError, StartError};
+pub use error::{
+    AnswerError, CapError, DrainError, JoinError, NegotiateError, OfferError, RefusalReason, Refused,
+    RoomError, StartError,
+};
 pub use event::{
     Cap, CapCause, CapExplanation, CapScope, LayerInfo, LeaveReason, PeerEvent, PeerInfo, Rejection, SlotInfo,
 };
 pub use ids::{MediaKind, Mid, PeerId};
+pub use saturation::admission::NodeState;
+pub use saturation::level::SaturationLevel;
 pub use stats::{By, InboundStats, OutboundStats, PeerStats, RoomStats};
 pub use units::{Bitrate, BitrateError};
 
@@ -130,4 +134,4 @@ pub use metrics::{
 #[cfg(feature = "shell")]
 pub use prometheus_client;
 #[cfg(feature = "shell")]
-pub use shell::{Peer, Room, Sfu};
+pub use shell::{AdmissionReport, LoadReport, Peer, Room, Sfu, WorkerLoad};

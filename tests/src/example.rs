@@ -22,7 +22,10 @@ impl Example {
     pub fn start(name: &str, args: &[&str]) -> io::Result<Example> {
         static BUILT: OnceLock<()> = OnceLock::new();
         BUILT.get_or_init(|| build(&["bot", "demo", "minimal", "mount_axum"]));
-        let mut child = Command::new(binary(name)).args(args).stdout(Stdio::piped()).spawn()?;
+        let mut command = Command::new(binary(name));
+        // What the machine does beside us must not decide who may join, and nobody is to wait for stragglers.
+        command.env("SLUICEGATE_SATURATION", "dry-run").env("SLUICEGATE_DRAIN", "0s");
+        let mut child = command.args(args).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().expect("its output is piped");
         let (found, address) = mpsc::channel();
         // Reads to the end, so that the child never waits for us.
@@ -54,9 +57,19 @@ impl Example {
     }
 
     /// Asks it to leave (SIGTERM) and waits until it has.
-    pub fn terminate(mut self) -> io::Result<ExitStatus> {
+    pub fn terminate(self) -> io::Result<ExitStatus> {
+        self.ask_to_leave()?;
+        self.wait()
+    }
+
+    /// Asks it to leave (SIGTERM).
+    pub fn ask_to_leave(&self) -> io::Result<()> {
         let pid = Pid::from_raw(self.child.id().try_into().expect("process ids are positive"));
-        kill(pid, Signal::SIGTERM)?;
+        Ok(kill(pid, Signal::SIGTERM)?)
+    }
+
+    /// Waits until it has left.
+    pub fn wait(mut self) -> io::Result<ExitStatus> {
         self.child.wait()
     }
 }

@@ -134,6 +134,12 @@ labels! {
         Cancelled = "cancelled",
         /// A configured maximum is reached.
         Limit = "limit",
+        /// There is no room for more.
+        Saturated = "saturated",
+        /// The node is being left.
+        Draining = "draining",
+        /// The room fills too fast.
+        Rate = "rate",
         /// The offer cannot be answered.
         Negotiation = "negotiation",
         /// ICE did not connect in time.
@@ -386,13 +392,24 @@ labels! {
 }
 
 impl JoinOutcome {
+    /// How a refused join counts.
+    pub const fn of_refusal(refusal: Admission) -> JoinOutcome {
+        match refusal {
+            Admission::Ok => JoinOutcome::Ok,
+            Admission::Limit => JoinOutcome::Limit,
+            Admission::Saturated | Admission::NoisyRoom | Admission::Unhealthy => JoinOutcome::Saturated,
+            Admission::Draining => JoinOutcome::Draining,
+            Admission::Rate => JoinOutcome::Rate,
+        }
+    }
+
     /// The coarse half of the pair.
     pub const fn result(self) -> JoinResult {
         use JoinOutcome::*;
         match self {
             Ok => JoinResult::Ok,
             Cancelled => JoinResult::Cancelled,
-            Limit => JoinResult::Rejected,
+            Limit | Saturated | Draining | Rate => JoinResult::Rejected,
             Negotiation | IceTimeout | DtlsFailed | Internal => JoinResult::Failed,
         }
     }

@@ -8,6 +8,9 @@ use std::borrow::Cow;
 use crate::counters::*;
 use crate::drop::{DropReason, FilterReason};
 use crate::ids::MediaKind;
+use crate::saturation::admission::NodeState;
+use crate::saturation::level::SaturationLevel;
+use crate::saturation::pressure::Resource;
 
 use super::scrape::Scrape;
 use super::snapshot::{MetricKind, MetricSample, MetricValue};
@@ -226,15 +229,19 @@ fn is_received(at: &[usize]) -> bool {
     )
 }
 
-/// The engine decides on joins and tracks by configured maxima.
+/// The door answers rooms and joins; the engine, for joins and tracks, by configured maxima.
 fn is_answered(at: &[usize]) -> bool {
     let &[scope, decision, reason] = at else {
         return false;
     };
     let reason = Admission::ALL[reason];
-    let asked = matches!(AdmissionScope::ALL[scope], AdmissionScope::Join | AdmissionScope::Publish);
-    let told = matches!(reason, Admission::Ok | Admission::Limit);
-    asked && told && reason.decision() as usize == decision
+    let can = match AdmissionScope::ALL[scope] {
+        AdmissionScope::Join => true,
+        AdmissionScope::Publish => matches!(reason, Admission::Ok | Admission::Limit),
+        AdmissionScope::Room => !matches!(reason, Admission::Limit | Admission::NoisyRoom | Admission::Rate),
+        AdmissionScope::Subscribe | AdmissionScope::Resume => false,
+    };
+    can && reason.decision() as usize == decision
 }
 
 /// Nor do we send padding.
@@ -276,6 +283,7 @@ const DROPS: &str = "Drops and queues";
 const LIFECYCLE: &str = "Joins and lifecycle";
 const POPULATION: &str = "Population";
 const WORKERS: &str = "Workers";
+const SATURATION: &str = "Saturation";
 const HOST: &str = "Process and machine";
 
 /// The metrics, in the order of the scrape.
@@ -597,7 +605,9 @@ pub const CATALOGUE: &[Family] = &[
         unit: None,
         labels: &[label::<JoinResult>("result"), label::<JoinOutcome>("reason")],
         occurs: Occurs::Only(|at| JoinOutcome::ALL[at[1]].result() as usize == at[0]),
-        read: Read::Counter(|s, at| s.engine.joins[at[1]]),
+        read: Read::Counter(|s, at| {
+            s.engine.joins[at[1]] + s.saturation.refused_joins(JoinOutcome::ALL[at[1]])
+        }),
         help: "Authenticated join requests by how they ended.",
     },
     Family {
@@ -673,7 +683,7 @@ pub const CATALOGUE: &[Family] = &[
             label::<Admission>("reason"),
         ],
         occurs: Occurs::Only(is_answered),
-        read: Read::Counter(|s, at| s.engine.admissions[at[0]][at[2]]),
+        read: Read::Counter(|s, at| s.answers(AdmissionScope::ALL[at[0]], Admission::ALL[at[2]])),
         help: "Peers and tracks by whether they were let in.",
     },
     Family {
@@ -855,6 +865,123 @@ pub const CATALOGUE: &[Family] = &[
         occurs: Occurs::Always,
         read: Read::Counter(|s, _| s.worker.restarts),
         help: "Workers that began anew, without their peers, after a panic.",
+    },
+    Family {
+        group: SATURATION,
+        name: "load_ratio",
+        unit: Some("ratio"),
+        labels: &[label::<Resource>("resource")],
+        occurs: Occurs::Always,
+        read: Read::FloatGauge(|s, at| s.saturation.pressures[at[0]]),
+        help: "Pressure over the last 5 s, the highest of any worker; from 1.0 on the controller gives something up, 2.0 is the most.",
+    },
+    Family {
+        group: SATURATION,
+        name: "load_max_ratio",
+        unit: Some("ratio"),
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::FloatGauge(|s, _| s.saturation.load),
+        help: "Pressure over the last 5 s of whatever is shortest on the hottest worker: what to scale by, at 0.7.",
+    },
+    Family {
+        group: SATURATION,
+        name: "reserved_load_ratio",
+        unit: Some("ratio"),
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::FloatGauge(|s, _| s.saturation.reserved),
+        help: "Load promised to those who came in the last 20 s and not measured yet, the most of any worker.",
+    },
+    Family {
+        group: SATURATION,
+        name: "worker_load_ratio",
+        unit: Some("ratio"),
+        labels: &[WORKER],
+        occurs: Occurs::Always,
+        read: Read::FloatGauge(|s, at| s.worker_saturation(at[0]).load),
+        help: "Pressure over the last 5 s of whatever the worker is shortest of.",
+    },
+    Family {
+        group: SATURATION,
+        name: "saturation_level",
+        unit: None,
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, _| s.saturation.level as u64),
+        help: "How much is given up, from 0, nothing, to 5, all but audio; the highest of any worker.",
+    },
+    Family {
+        group: SATURATION,
+        name: "worker_saturation_level",
+        unit: None,
+        labels: &[WORKER],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, at| s.worker_saturation(at[0]).level as u64),
+        help: "How much the worker gives up.",
+    },
+    Family {
+        group: SATURATION,
+        name: "saturation_seconds_total",
+        unit: Some("seconds"),
+        labels: &[label::<SaturationLevel>("level")],
+        occurs: Occurs::Always,
+        read: Read::SecondsCounter(|s, at| s.saturation.at_level[at[0]]),
+        help: "Time at each level.",
+    },
+    Family {
+        group: SATURATION,
+        name: "saturation_transitions_total",
+        unit: None,
+        labels: &[label::<Step>("direction")],
+        occurs: Occurs::Always,
+        read: Read::Counter(|s, at| s.saturation.transitions[at[0]]),
+        help: "Changes of the level.",
+    },
+    Family {
+        group: SATURATION,
+        name: "saturation_controller_restarts_total",
+        unit: None,
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Counter(|s, _| s.saturation.restarts),
+        help: "Times the controller failed and began anew with the levels it had.",
+    },
+    Family {
+        group: SATURATION,
+        name: "noisy_rooms",
+        unit: None,
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, _| s.saturation.noisy_rooms),
+        help: "Rooms that take more than a quarter of what a worker can do, and more than four times what its median room does.",
+    },
+    Family {
+        group: SATURATION,
+        name: "node_state",
+        unit: None,
+        labels: &[label::<NodeState>("state")],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, at| u64::from(s.saturation.state.is_some_and(|state| state as usize == at[0]))),
+        help: "1 at the node's present state.",
+    },
+    Family {
+        group: SATURATION,
+        name: "drain_remaining_handles",
+        unit: None,
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, _| s.remaining_handles()),
+        help: "Live peer connections of a node that drains.",
+    },
+    Family {
+        group: SATURATION,
+        name: "drain_deadline_timestamp_seconds",
+        unit: Some("seconds"),
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::FloatGauge(|s, _| s.saturation.drain_deadline),
+        help: "When a node that drains is to be empty, since the epoch; 0 while it does not drain.",
     },
     Family {
         group: HOST,

@@ -14,6 +14,7 @@ use super::beside::Beside;
 use super::catalogue::{CATALOGUE, Family};
 use super::exposition::encode_family;
 use super::host::HostReadings;
+use super::saturation::SaturationReadings;
 use super::scrape::Scrape;
 use super::shard::Shard;
 use super::snapshot::{MetricFamily, MetricsSnapshot};
@@ -46,6 +47,7 @@ pub const OPENMETRICS_TEXT: &str = "application/openmetrics-text; version=1.0.0;
 pub struct Metrics {
     workers: Arc<[Arc<Shard>]>,
     host: Arc<Mutex<HostReadings>>,
+    saturation: Arc<Mutex<SaturationReadings>>,
     per_worker: bool,
     beside: Beside,
 }
@@ -143,7 +145,8 @@ impl Metrics {
 
     /// Every value now, as plain data: for hosts that use neither a registry nor Prometheus.
     pub fn snapshot(&self) -> MetricsSnapshot {
-        let scrape = Scrape::of(&self.workers, self.host.lock().clone());
+        let (host, saturation) = (self.host.lock().clone(), self.saturation.lock().clone());
+        let scrape = Scrape::of(&self.workers, host, saturation);
         let families = CATALOGUE.iter().filter(|family| self.per_worker || !family.is_per_worker());
         let families = families.map(|family| read_family(family, &scrape));
         // One without a sample: this machine does not tell.
@@ -153,7 +156,14 @@ impl Metrics {
 
     /// The worker's index is its place in `shards`. `host` is filled by the sampler.
     pub(crate) fn new(shards: Vec<Arc<Shard>>, host: Arc<Mutex<HostReadings>>) -> Metrics {
-        Metrics { workers: shards.into(), host, per_worker: true, beside: Beside::default() }
+        let (saturation, beside) = Default::default();
+        Metrics { workers: shards.into(), host, saturation, per_worker: true, beside }
+    }
+
+    /// `saturation` is filled by the controller.
+    pub(crate) fn with_saturation(mut self, saturation: Arc<Mutex<SaturationReadings>>) -> Metrics {
+        self.saturation = saturation;
+        self
     }
 }
 

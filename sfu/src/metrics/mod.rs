@@ -12,6 +12,7 @@ mod exposition;
 mod host;
 #[cfg(any(test, feature = "signaling-metrics"))]
 mod process;
+mod saturation;
 mod scrape;
 mod shard;
 #[cfg(any(test, feature = "signaling-metrics"))]
@@ -26,5 +27,6 @@ mod tests;
 
 pub use collector::{Metrics, OPENMETRICS_TEXT};
 pub(crate) use host::HostReadings;
+pub(crate) use saturation::{SaturationReadings, WorkerSaturation};
 pub(crate) use shard::{Shard, WorkerCounters};
 pub use snapshot::{MetricFamily, MetricKind, MetricSample, MetricValue, MetricsSnapshot};

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::host::HostReadings;
+use super::saturation::{SaturationReadings, WorkerSaturation};
 use super::shard::{Shard, WorkerCounters};
-use crate::counters::{Cells, Counters, Queue};
+use crate::counters::{Admission, AdmissionScope, Cells, Counters, Queue};
+use crate::saturation::admission::NodeState;
 
 /// What the catalogue reads from.
 pub struct Scrape {
@@ -24,6 +26,8 @@ pub struct Scrape {
     pub queue_capacity: u64,
     /// What belongs to no worker.
     pub host: HostReadings,
+    /// What the saturation controller has found.
+    pub saturation: SaturationReadings,
 }
 
 /// One worker's.
@@ -34,7 +38,7 @@ pub struct WorkerReading {
 }
 
 impl Scrape {
-    pub fn of(shards: &[Arc<Shard>], host: HostReadings) -> Scrape {
+    pub fn of(shards: &[Arc<Shard>], host: HostReadings, saturation: SaturationReadings) -> Scrape {
         let mut scrape = Scrape {
             engine: Counters::default(),
             worker: WorkerCounters::default(),
@@ -44,11 +48,31 @@ impl Scrape {
             lowest_cap: 0,
             queue_capacity: 0,
             host,
+            saturation,
         };
         for shard in shards {
             scrape.add(shard);
         }
         scrape
+    }
+
+    /// How often something was let in, or not. The engine says who of those that the door let in had room.
+    pub fn answers(&self, scope: AdmissionScope, answer: Admission) -> u64 {
+        let engine = self.engine.admissions[scope as usize][answer as usize];
+        let door = self.saturation.answers[scope as usize][answer as usize];
+        let counted_there = scope == AdmissionScope::Join && answer == Admission::Ok;
+        engine + if counted_there { 0 } else { door }
+    }
+
+    /// What the controller has found of a worker.
+    pub fn worker_saturation(&self, worker: usize) -> WorkerSaturation {
+        self.saturation.workers.get(worker).copied().unwrap_or_default()
+    }
+
+    /// Peers of a node that drains.
+    pub fn remaining_handles(&self) -> u64 {
+        let draining = self.saturation.state == Some(NodeState::Draining);
+        if draining { self.engine.gauges.active_handles } else { 0 }
     }
 
     fn add(&mut self, shard: &Shard) {

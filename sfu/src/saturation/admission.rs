@@ -132,6 +132,7 @@ impl Door {
     }
 
     /// A worker's slow mean and what is reserved on it.
+    #[cfg(test)]
     pub fn load(&self, now: Instant, worker: usize) -> f64 {
         self.desks.get(worker).map_or(0.0, Desk::slow) + self.reserved(now, worker)
     }
@@ -218,10 +219,9 @@ impl Door {
             return Ok(free);
         }
         let load = desk.slow() + desk.reserved.total(since_start);
-        if let (AdmissionScope::Join, Some(pace)) = (request.scope, request.pace) {
-            if let Some(wait) = pace.wait(since_start, for_good, load > PACED_ABOVE) {
-                return Err(self.refused(RefusalReason::Rate, level, Some(wait)));
-            }
+        let pace = request.pace.filter(|_| request.scope == AdmissionScope::Join);
+        if let Some(wait) = pace.and_then(|pace| pace.wait(since_start, for_good, load > PACED_ABOVE)) {
+            return Err(self.refused(RefusalReason::Rate, level, Some(wait)));
         }
         let cost = self.cost(request);
         let reserves = for_good && request.scope != AdmissionScope::Room;
@@ -454,7 +454,7 @@ mod tests {
     fn above_half_load_a_room_takes_ten_at_once_and_then_thirty_a_minute() {
         let (door, pace) = (door(0.51, SaturationLevel::Normal), Pace::default());
         let request = Request { pace: Some(&pace), ..asks(AdmissionScope::Join) };
-        let mut taken = |time| door.admit(at(time), &request).is_ok();
+        let taken = |time| door.admit(at(time), &request).is_ok();
         assert_eq!((0..50).filter(|_| taken(0)).count(), 10);
         let minute = (1..=60_000).step_by(100).filter(|time| taken(*time)).count();
         assert!((29..=30).contains(&minute), "{minute}");

@@ -396,7 +396,9 @@ mod tests {
         story.tell_all(&late);
         assert!(story.measures().drop_temporal);
         let mut hiccup = Story::default();
-        (0..10).for_each(|_| drop(hiccup.tell_all(&Reading { fast: 0.7, slow: 0.7, lag: ms(400), ..late })));
+        for _ in 0..10 {
+            hiccup.tell_all(&Reading { fast: 0.7, slow: 0.7, lag: ms(400), ..late });
+        }
         assert_eq!(hiccup.level(), SaturationLevel::Normal, "a worker that lost its CPU once");
     }
 

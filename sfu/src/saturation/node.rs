@@ -23,6 +23,7 @@ pub struct Node {
 struct Worker {
     pressures: Pressures,
     load: Load,
+    own: Load,
     lag: Duration,
     flow: Flow,
     ladder: Ladder,
@@ -91,6 +92,7 @@ impl Node {
             worker.lag = sample.lag;
             worker.flow = sample.flow;
             worker.load.on_sample(now, sample.pressures.or(&node).max());
+            worker.own.on_sample(now, sample.pressures.get(Resource::Cpu));
         }
     }
 
@@ -127,6 +129,7 @@ impl Node {
     }
 
     /// What a worker is to hold.
+    #[allow(dead_code, reason = "the engine holds no measures yet")]
     pub fn measures(&self, worker: usize) -> Measures {
         let measures =
             |worker: &Worker| worker.ladder.measures().at_least(self.floor, worker.flow.most_forwarded);
@@ -154,9 +157,10 @@ impl Node {
         self.workers.iter().fold(self.pressures, |largest, worker| largest.or(&worker.pressures))
     }
 
-    /// The CPU that one worker uses, as pressure: what its participants cost, whoever else makes it hot.
-    pub fn own_pressure(&self, worker: usize) -> f64 {
-        self.workers.get(worker).map_or(0.0, |worker| worker.pressures.get(Resource::Cpu))
+    /// The CPU that a worker uses, as pressure over the last 0.7 s: what its participants cost, whoever else makes it
+    /// hot.
+    pub fn own_load(&self, worker: usize) -> f64 {
+        self.workers.get(worker).map_or(0.0, |worker| worker.own.fast())
     }
 }
 

@@ -273,7 +273,7 @@ fn t6_at_a_steady_overload_it_turns_once() {
 /// Twice in ten minutes: that is the mean over twenty. It learns: three in the first ten, none in the second.
 #[test]
 fn t6_a_square_wave_does_not_take_the_measures_along() {
-    let square = |t: f64| if (t / 20.0) as u64 % 2 == 0 { 0.9 } else { 1.3 };
+    let square = |t: f64| if ((t / 20.0) as u64).is_multiple_of(2) { 0.9 } else { 1.3 };
     with_each_noise(|plant| {
         plant.run(1_200, square);
         assert!(plant.reversals() <= 4, "{:?}", plant.steps);

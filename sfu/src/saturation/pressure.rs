@@ -77,6 +77,12 @@ impl Pressures {
         self.0.into_iter().fold(0.0, f64::max)
     }
 
+    /// What is shortest.
+    pub fn strongest(&self) -> Resource {
+        let stronger = |a: &Resource, b: &Resource| self.get(*a).total_cmp(&self.get(*b));
+        Resource::ALL.into_iter().max_by(stronger).unwrap_or(Resource::Cpu)
+    }
+
     /// Of each resource the larger pressure of both.
     pub fn or(&self, other: &Pressures) -> Pressures {
         let mut larger = *self;
@@ -183,6 +189,7 @@ mod tests {
         worker.set(Resource::Cpu, 0.425);
         node.set(Resource::Memory, 0.85);
         let both = worker.or(&node);
+        assert_eq!(both.strongest(), Resource::Memory);
         assert_eq!((both.get(Resource::Cpu), both.get(Resource::Memory), both.max()), (0.5, 1.0, 1.0));
     }
 

@@ -103,7 +103,7 @@ impl Session {
             self.reception.on_estimate(now, remb.bitrate);
         } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
             let unmatched = self.hear_feedback(now, feedback, heard);
-            counters.unmatched_feedback(u64::from(unmatched));
+            counters.feedback(unmatched);
         }
     }
 

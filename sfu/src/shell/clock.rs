@@ -8,6 +8,14 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// When an instant is, in seconds since the epoch, by the wall clock as it is now.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
+pub fn epoch_seconds(now: Instant, at: Instant) -> f64 {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let ahead = at.saturating_duration_since(now).as_secs_f64();
+    wall.as_secs_f64() + ahead - now.saturating_duration_since(at).as_secs_f64()
+}
+
 /// One reading of both clocks, to place kernel receive timestamps (wall clock) on the monotonic line.
 ///
 /// A new pair is read for every batch, so a step of the wall clock spoils at most the packets that were in

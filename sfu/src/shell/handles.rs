@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::error::{CapError, JoinError, NegotiateError};
 use crate::event::{CapExplanation, PeerEvent};
 use crate::ids::PeerId;
+use crate::saturation::admission::Pace;
 use crate::session::trace;
 use crate::stats::{PeerStats, RoomStats};
 use crate::units::Bitrate;
@@ -29,9 +30,17 @@ pub struct Room {
 pub(super) struct RoomShared {
     pub(super) name: String,
     pub(super) worker: usize,
+    pub(super) entrance: Entrance,
     /// It has a cap, which goes with it.
     pub(super) capped: AtomicBool,
     pub(super) sfu: Arc<Shared>,
+}
+
+/// What admission knows of a room.
+#[derive(Default)]
+pub(super) struct Entrance {
+    pub(super) pace: Pace,
+    pub(super) peers: AtomicUsize,
 }
 
 impl Drop for RoomShared {
@@ -58,8 +67,10 @@ impl Room {
     ///
     /// # Errors
     ///
-    /// [`JoinError::Offer`] names what is wrong with the offer, and in which m-line.
+    /// [`JoinError::Offer`] names what is wrong with the offer, and in which m-line. [`JoinError::Refused`] says why the
+    /// node takes nobody now, and when to ask again.
     pub async fn join(&self, mut config: PeerConfig, offer: &str) -> Result<(Peer, String), JoinError> {
+        let grant = self.shared.sfu.admit_join(&self.shared)?;
         let name = config.name.clone();
         let hash = self.shared.sfu.salt.hash_one(&self.shared.name);
         config.span = Some(trace::joining(config.span.take(), self.shared.worker, hash));
@@ -73,7 +84,10 @@ impl Room {
             reply,
         };
         self.shared.send(command).map_err(|_| JoinError::Shutdown)?;
-        let (id, answer) = answer.await.map_err(|_| JoinError::Shutdown)??;
+        let joined = answer.await.unwrap_or(Err(JoinError::Shutdown));
+        let (id, answer) = joined.inspect_err(|_| self.shared.sfu.controls.door.give_back(grant))?;
+        self.shared.entrance.peers.fetch_add(1, Relaxed);
+        self.shared.sfu.greet(&events);
         let peer = Peer { shared: Arc::new(PeerShared { id, name, events, room: self.shared.clone() }) };
         Ok((peer, answer))
     }
@@ -122,6 +136,7 @@ struct PeerShared {
 
 impl Drop for PeerShared {
     fn drop(&mut self) {
+        self.room.entrance.peers.fetch_sub(1, Relaxed);
         // A worker that has ended has let everybody go.
         let _ = self.room.send(Command::Leave { peer: self.id });
     }

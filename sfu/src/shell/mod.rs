@@ -2,9 +2,12 @@
 
 mod bitrate;
 pub mod clock;
+mod controller;
 mod events;
 mod handles;
+mod load;
 pub mod probes;
+mod readings;
 mod sampler;
 mod sfu;
 mod socket;
@@ -14,4 +17,5 @@ mod worker;
 #[cfg(feature = "webrtc")]
 pub use events::Events;
 pub use handles::{Peer, Room};
+pub use load::{AdmissionReport, LoadReport, WorkerLoad};
 pub use sfu::Sfu;

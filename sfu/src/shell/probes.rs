@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::units::Bitrate;
+
 /// Binds the calling thread to one CPU. Best effort: a container may forbid it.
 pub fn pin(cpu: Option<usize>) {
     #[cfg(target_os = "linux")]
@@ -82,6 +84,45 @@ pub fn waited(resource: &str) -> Option<Duration> {
 pub fn run_delay(thread: u32) -> Option<Duration> {
     let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
     text.split_ascii_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
+}
+
+/// How long a thread of ours has had a CPU, and how long it was runnable and had none.
+pub fn schedule(thread: u32) -> Option<(Duration, Duration)> {
+    let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
+    let mut times = text.split_ascii_whitespace().map(|nanos| nanos.parse().ok().map(Duration::from_nanos));
+    Some((times.next()??, times.next()??))
+}
+
+/// Bytes of memory that the process holds, and the most that it may: its control group's, or the machine's.
+pub fn memory() -> Option<(u64, u64)> {
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1_024)
+    };
+    let used = field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")?;
+    let machine = field(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")?;
+    // `max` is no number.
+    let group = control_group("memory.max").and_then(|text| text.trim().parse().ok());
+    Some((used, machine.min(group.unwrap_or(machine))))
+}
+
+/// File descriptors that are open, and the most that may be.
+pub fn files() -> Option<(u64, u64)> {
+    let open = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64;
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let most = line.split_ascii_whitespace().next()?;
+    Some((open, most.parse().unwrap_or(u64::MAX)))
+}
+
+/// What the fastest of the machine's links carries, where one says. Virtual ones often say -1.
+pub fn link_speed() -> Option<Bitrate> {
+    let links = std::fs::read_dir("/sys/class/net").ok()?.flatten();
+    let speed = |link: std::fs::DirEntry| {
+        let megabits = std::fs::read_to_string(link.path().join("speed")).ok()?;
+        megabits.trim().parse::<u64>().ok().filter(|megabits| *megabits > 0)
+    };
+    links.filter_map(speed).max().map(Bitrate::mbps)
 }
 
 /// The kernel's number of a socket, by which `/proc/net` names it.

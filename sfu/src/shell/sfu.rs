@@ -4,20 +4,30 @@ use std::hash::RandomState;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::oneshot;
 
-use super::handles::{Room, RoomShared};
+use super::clock;
+use super::controller::{self, Controller, Controls, Drain};
+use super::events::Events;
+use super::handles::{Entrance, Room, RoomShared};
+use super::load::{AdmissionReport, LoadReport, WorkerLoad};
 use super::probes;
+use super::readings::Readings;
 use super::sampler::{Sampler, Subjects};
 use super::socket::Socket;
 use super::worker::{self, Command, WorkerHandle};
-use crate::config::Config;
+use crate::config::{Config, Saturation};
 use crate::congestion::fair::fair_shares;
+use crate::counters::AdmissionScope;
 use crate::engine::EngineConfig;
-use crate::error::{RoomError, StartError};
-use crate::metrics::{Metrics, Shard};
+use crate::error::{DrainError, Refused, RoomError, StartError};
+use crate::event::PeerEvent;
+use crate::metrics::{Metrics, Shard, WorkerSaturation};
+use crate::saturation::admission::{Grant, Request};
+use crate::saturation::level::SaturationLevel;
 use crate::session::dtls::Identity;
 use crate::stats::{By, RoomStats};
 use crate::units::Bitrate;
@@ -36,9 +46,11 @@ pub(super) struct Shared {
     metrics: Metrics,
     rooms: DashMap<String, Weak<RoomShared>>,
     closed: AtomicBool,
+    pub(super) controls: Arc<Controls>,
     /// Makes rooms' names in traces mean nothing elsewhere.
     pub(super) salt: RandomState,
     _sampler: Sampler,
+    _controller: Controller,
 }
 
 impl Sfu {
@@ -65,7 +77,14 @@ impl Sfu {
 
         let shards: Vec<Arc<Shard>> = (0..workers).map(|_| Arc::default()).collect();
         let readings = Arc::default();
+        let acting = config.saturation == Saturation::Act;
+        let controls = Arc::new(Controls::new(clock::now(), usize::from(workers), acting));
+        if config.probation {
+            controls.door.begin_probation(clock::now());
+        }
         let metrics = Metrics::new(shards.clone(), Arc::clone(&readings));
+        let metrics = metrics.with_saturation(controls.readings.clone());
+        let watched = shards.clone();
         let numbers = sockets.iter().map(|(_, socket)| probes::socket_number(socket).unwrap_or(0)).collect();
         let cpus = probes::allowed_cpus();
         // With a CPU quota fewer count as available than are allowed: then our neighbours see the same CPUs, and
@@ -89,7 +108,10 @@ impl Sfu {
             let cpu = pin.then(|| cpus[usize::from(n)]);
             handles.push(worker::spawn(engine, socket, shard, cpu)?);
         }
-        let threads = handles.iter().map(|worker: &WorkerHandle| worker.number.clone()).collect();
+        let threads: Vec<_> = handles.iter().map(|worker: &WorkerHandle| worker.number.clone()).collect();
+        let eyes = threads.clone();
+        let look = move || Readings::new(watched.iter().cloned().zip(eyes.iter().cloned()));
+        let controller = Controller::start(controls.clone(), look, controller::commands(&handles))?;
         let sampler = Sampler::start(Subjects { sockets: numbers, threads }, readings)?;
         let shared = Shared {
             workers: handles,
@@ -99,6 +121,8 @@ impl Sfu {
             metrics,
             rooms: DashMap::new(),
             closed: AtomicBool::new(false),
+            controls,
+            _controller: controller,
             salt: RandomState::new(),
         };
         Ok(Sfu { shared: Arc::new(shared) })
@@ -108,7 +132,8 @@ impl Sfu {
     ///
     /// # Errors
     ///
-    /// [`RoomError::Shutdown`] after [`shutdown`](Sfu::shutdown).
+    /// [`RoomError::Shutdown`] after [`shutdown`](Sfu::shutdown). [`RoomError::Refused`] says why the node takes no other
+    /// room now, and when to ask again; a room that is there is always given.
     pub fn room(&self, name: &str) -> Result<Room, RoomError> {
         if self.shared.closed.load(Relaxed) {
             return Err(RoomError::Shutdown);
@@ -118,10 +143,16 @@ impl Sfu {
             return Ok(Room { shared: room });
         }
         let worker = self.shared.least_loaded();
+        if let Err(refused) = self.shared.admit_room(worker) {
+            drop(entry);
+            self.shared.rooms.remove_if(name, |_, room| room.strong_count() == 0);
+            return Err(refused.into());
+        }
         self.shared.workers[worker].rooms.fetch_add(1, Relaxed);
         let room = Arc::new(RoomShared {
             name: name.to_owned(),
             worker,
+            entrance: Entrance::default(),
             capped: AtomicBool::new(false),
             sfu: self.shared.clone(),
         });
@@ -159,6 +190,86 @@ impl Sfu {
         RoomStats::top(rooms, n, by)
     }
 
+    /// Whether another room or peer would be taken now. Nothing is reserved: who comes may be refused all the same.
+    pub fn admission(&self) -> AdmissionReport {
+        let (shared, now) = (&self.shared, clock::now());
+        let worker = shared.least_loaded();
+        let would = |scope| shared.controls.door.would_admit(now, &request(scope, worker));
+        AdmissionReport {
+            state: shared.controls.door.state(),
+            level: shared.controls.readings.lock().level,
+            rooms: would(AdmissionScope::Room),
+            joins: would(AdmissionScope::Join),
+        }
+    }
+
+    /// How loaded the node is, as a balancer wants to know it. It counts what is promised to newcomers at once, and what
+    /// they really cost as it shows.
+    pub fn load(&self) -> LoadReport {
+        let (shared, now, admission) = (&self.shared, clock::now(), self.admission());
+        let readings = shared.controls.readings.lock().clone();
+        let door = &shared.controls.door;
+        let worker = |at: usize, handle: &WorkerHandle| {
+            let WorkerSaturation { load, level } = readings.workers.get(at).copied().unwrap_or_default();
+            WorkerLoad {
+                load_ratio: load,
+                reserved_load_ratio: door.reserved(now, at),
+                saturation_level: level,
+                active_handles: handle.peers.load(Relaxed) as u64,
+            }
+        };
+        let workers: Vec<_> =
+            shared.workers.iter().enumerate().map(|(at, handle)| worker(at, handle)).collect();
+        LoadReport {
+            state: admission.state,
+            saturation_level: admission.level,
+            load_max_ratio: readings.load,
+            reserved_load_ratio: workers.iter().map(|worker| worker.reserved_load_ratio).fold(0.0, f64::max),
+            active_handles: workers.iter().map(|worker| worker.active_handles).sum(),
+            rooms: shared.workers.iter().map(|worker| worker.rooms.load(Relaxed) as u64).sum(),
+            accepts_rooms: admission.rooms.is_ok(),
+            accepts_joins: admission.joins.is_ok(),
+            workers,
+        }
+    }
+
+    /// Empties the node: from now on it takes no new rooms, from half of the time on no new peers, and every peer hears
+    /// [`PeerEvent::Draining`]. Media flows on until they leave. Resolves when everybody has.
+    ///
+    /// Draining again is draining once: both wait for the same, and the earlier deadline holds.
+    ///
+    /// # Errors
+    ///
+    /// [`DrainError::Deadline`] when some are still here by then. They are not thrown out; that is
+    /// [`shutdown`](Sfu::shutdown).
+    pub async fn drain(&self, deadline: Duration) -> Result<(), DrainError> {
+        let now = clock::now();
+        let controls = self.shared.controls.clone();
+        let deadline = controls.door.drain(now, deadline).saturating_duration_since(now);
+        let mut drain = controls.drain();
+        for worker in &self.shared.workers {
+            let _ = worker.commands.send(Command::Draining { deadline });
+        }
+        let ended = drain.wait_for(|drain| *drain != Drain::Underway).await;
+        match ended.map(|drain| *drain) {
+            Ok(Drain::Late(remaining)) => Err(DrainError::Deadline { remaining }),
+            Ok(_) => Ok(()),
+            Err(_) => Err(DrainError::Shutdown),
+        }
+    }
+
+    /// The least that is given up, whatever is measured, until it is set to [`SaturationLevel::Normal`] again: for an
+    /// operator who knows more than the machine.
+    pub fn set_saturation_floor(&self, level: SaturationLevel) {
+        self.shared.controls.set_floor(level);
+    }
+
+    /// Whether the saturation controller stays at what it gives up now. It measures on, and newcomers are admitted by
+    /// that.
+    pub fn freeze_controller(&self, frozen: bool) {
+        self.shared.controls.set_frozen(frozen);
+    }
+
     /// The most that may leave this machine by us, all peers together. Subscribers share it: nobody is held to less than
     /// he watches while another may get more, and smaller layers are chosen to fit. `None`: as much as there is.
     ///
@@ -166,6 +277,7 @@ impl Sfu {
     /// rooms are placed anew.
     pub async fn set_egress_capacity(&self, capacity: impl Into<Option<Bitrate>>) {
         let capacity = capacity.into();
+        self.shared.controls.set_egress_capacity(capacity);
         let workers = &self.shared.workers;
         let asked: Vec<_> =
             workers.iter().map(|worker| worker.call(|engine, now| engine.demand(now))).collect();
@@ -200,15 +312,46 @@ impl Sfu {
 }
 
 impl Shared {
+    /// Of a worker that gives nothing up, if there is one.
     fn least_loaded(&self) -> usize {
-        let load = |n: &usize| self.workers[*n].peers.load(Relaxed) + self.workers[*n].rooms.load(Relaxed);
+        let load = |n: &usize| {
+            let crowd = self.workers[*n].peers.load(Relaxed) + self.workers[*n].rooms.load(Relaxed);
+            (!self.controls.door.takes_rooms(*n), crowd)
+        };
         (0..self.workers.len()).min_by_key(load).unwrap_or(0)
+    }
+
+    fn admit_room(&self, worker: usize) -> Result<Grant, Refused> {
+        self.controls.door.admit(clock::now(), &request(AdmissionScope::Room, worker))
+    }
+
+    pub(super) fn admit_join(&self, room: &RoomShared) -> Result<Grant, Refused> {
+        let request = Request {
+            participants: room.entrance.peers.load(Relaxed) + 1,
+            pace: Some(&room.entrance.pace),
+            noisy: self.controls.is_noisy(&room.name),
+            ..request(AdmissionScope::Join, room.worker)
+        };
+        self.controls.door.admit(clock::now(), &request)
+    }
+
+    /// Who comes while the node is being left hears so.
+    pub(super) fn greet(&self, events: &Events) {
+        if let Some(deadline) = self.controls.door.deadline() {
+            let deadline = deadline.saturating_duration_since(clock::now());
+            events.push(PeerEvent::Draining { deadline });
+        }
     }
 
     pub(super) fn forget_room(&self, name: &str, worker: usize) {
         self.workers[worker].rooms.fetch_sub(1, Relaxed);
         self.rooms.remove_if(name, |_, room| room.strong_count() == 0);
     }
+}
+
+/// Of somebody who comes alone.
+fn request(scope: AdmissionScope, worker: usize) -> Request<'static> {
+    Request { scope, worker, participants: 1, pace: None, noisy: false }
 }
 
 fn worker_count(config: &Config) -> Result<u16, StartError> {
@@ -263,18 +406,140 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::PeerConfig;
+    use crate::error::{JoinError, RefusalReason};
+    use crate::saturation::admission::NodeState;
 
     /// A worker, and somebody who sends it datagrams from nowhere.
     fn strangers(test: impl AsyncFnOnce(Sfu, &dyn Fn())) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("it has I/O and time").block_on(async {
-            let sfu = Sfu::start(Config::new("127.0.0.1:0".parse().expect("an address")).workers(1)).await;
-            let sfu = sfu.expect("loopback is there");
+            let sfu = start(Saturation::DryRun).await;
             let (socket, media) =
                 (UdpSocket::bind("127.0.0.1:0").expect("a port is free"), sfu.announced()[0]);
             let knock = || assert_eq!(socket.send_to(&[0x80, 0, 0, 0], media).expect("loopback takes it"), 4);
             test(sfu.clone(), &knock).await;
             sfu.shutdown().await;
+        });
+    }
+
+    async fn start(saturation: Saturation) -> Sfu {
+        let config =
+            Config::new("127.0.0.1:0".parse().expect("an address")).workers(1).saturation(saturation);
+        Sfu::start(config).await.expect("loopback is there")
+    }
+
+    /// One that is alone.
+    fn alone(saturation: Saturation, test: impl AsyncFnOnce(Sfu)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("it has I/O and time").block_on(async {
+            let sfu = start(saturation).await;
+            test(sfu.clone()).await;
+            sfu.shutdown().await;
+        });
+    }
+
+    fn refusal(answer: Result<Room, RoomError>) -> Option<RefusalReason> {
+        match answer {
+            Ok(_) => None,
+            Err(RoomError::Refused(refused)) => Some(refused.reason),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn an_empty_node_drains_at_once_and_twice_is_once() {
+        alone(Saturation::DryRun, async |sfu| {
+            let told = |state| sfu.metrics().snapshot().sum("sfu_node_state", &[("state", state)]);
+            until(|| told("active") == 1.0).await;
+            let room = sfu.room("open").expect("it is open");
+            assert_eq!(sfu.drain(Duration::from_secs(3_600)).await, Ok(()));
+            assert_eq!(sfu.drain(Duration::from_secs(60)).await, Ok(()));
+            assert_eq!(refusal(sfu.room("another")), Some(RefusalReason::Draining));
+            assert!(sfu.room("open").is_ok(), "one that is there is given");
+            let report = sfu.admission();
+            assert_eq!(report.state, NodeState::Drained);
+            assert_eq!(report.rooms.map_err(|refused| refused.reason), Err(RefusalReason::Draining));
+            until(|| told("drained") == 1.0).await;
+            let refused = [("scope", "room"), ("decision", "reject"), ("reason", "draining")];
+            until(|| sfu.metrics().snapshot().sum("sfu_admissions_total", &refused) == 1.0).await;
+            assert_eq!(sfu.metrics().snapshot().sum("sfu_admissions_total", &[("decision", "accept")]), 1.0);
+            let offer = "v=0";
+            let refused = room.join(PeerConfig::new("late"), offer).await.err();
+            assert!(matches!(
+                refused,
+                Some(JoinError::Refused(Refused { reason: RefusalReason::Draining, .. }))
+            ));
+            until(|| sfu.metrics().snapshot().sum("sfu_joins_total", &[("reason", "draining")]) == 1.0).await;
+        });
+    }
+
+    #[test]
+    fn a_drain_that_never_ends_ends_with_the_sfu() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("it has I/O and time").block_on(async {
+            let controls = Arc::new(Controls::new(clock::now(), 0, true));
+            let mut drain = controls.drain();
+            drop(controls);
+            assert!(drain.wait_for(|drain| *drain == Drain::Done).await.is_err());
+        });
+    }
+
+    #[test]
+    fn a_floor_closes_the_door_and_is_told() {
+        alone(Saturation::Act, async |sfu| {
+            sfu.set_saturation_floor(SaturationLevel::LastN);
+            until(|| sfu.load().saturation_level == SaturationLevel::LastN).await;
+            assert_eq!(refusal(sfu.room("standup")), Some(RefusalReason::Saturated));
+            let report = sfu.load();
+            assert!(!report.accepts_rooms && !report.accepts_joins);
+            let json = serde_json::to_value(&report).expect("it is plain data");
+            assert_eq!((&json["saturation_level"], &json["state"]), (&4.into(), &"active".into()));
+            assert_eq!(json["workers"].as_array().map(Vec::len), Some(1));
+            assert_eq!(sfu.metrics().snapshot().sum("sfu_saturation_level", &[]), 4.0);
+            let rooms = sfu.shared.rooms.len();
+            assert_eq!(rooms, 0, "what is refused leaves nothing behind");
+        });
+    }
+
+    #[test]
+    fn a_dry_run_says_the_level_and_refuses_nothing() {
+        alone(Saturation::DryRun, async |sfu| {
+            sfu.set_saturation_floor(SaturationLevel::AudioOnly);
+            until(|| sfu.load().saturation_level == SaturationLevel::AudioOnly).await;
+            assert!(sfu.room("standup").is_ok());
+        });
+    }
+
+    #[test]
+    fn a_controller_that_fails_begins_anew_with_its_level() {
+        alone(Saturation::DryRun, async |sfu| {
+            sfu.set_saturation_floor(SaturationLevel::Cap);
+            until(|| sfu.load().saturation_level >= SaturationLevel::Cap).await;
+            let before = counts(&sfu);
+            sfu.shared.controls.fail();
+            let restarts = || sfu.metrics().snapshot().sum("sfu_saturation_controller_restarts_total", &[]);
+            until(|| {
+                assert!(sfu.load().saturation_level >= SaturationLevel::Cap);
+                restarts() == 1.0
+            })
+            .await;
+            assert_grown(&before, &counts(&sfu));
+            let time = || sfu.metrics().snapshot().sum("sfu_saturation_seconds_total", &[]);
+            let then = time();
+            until(|| time() > then).await;
+        });
+    }
+
+    #[test]
+    fn a_worker_that_began_anew_puts_the_node_on_probation() {
+        strangers(async |sfu, knock| {
+            knock();
+            until(|| strangers_dropped(&sfu) == 1).await;
+            // Known to the controller before the fault.
+            until(|| sfu.metrics().snapshot().sum("sfu_node_state", &[("state", "active")]) == 1.0).await;
+            assert!(sfu.shared.workers[0].commands.send(Command::Fail).is_ok());
+            until(|| sfu.admission().state == NodeState::Probation).await;
         });
     }
 

@@ -66,6 +66,10 @@ pub enum Command {
     Leave {
         peer: PeerId,
     },
+    /// Tells every peer that the node is being left.
+    Draining {
+        deadline: Duration,
+    },
     /// Something the engine can do at once; it sends its answer by itself.
     Call(Call),
     Shutdown {
@@ -334,6 +338,9 @@ impl Worker {
             }
             Command::Leave { peer } => {
                 self.guarded(|engine| engine.leave(now, peer));
+            }
+            Command::Draining { deadline } => {
+                self.events.values().for_each(|events| events.push(PeerEvent::Draining { deadline }));
             }
             Command::Call(call) => {
                 self.guarded(|engine| call(engine, now));

@@ -1,9 +1,13 @@
 //! Hosts that do not read their events, block, panic, or call back in the middle of one: media goes on.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 use rtc::peer_connection::sdp::RTCSessionDescription;
-use sluicegate::{Bitrate, Config, LeaveReason, Limits, Peer, PeerConfig, PeerEvent, Room, Sfu};
+use sluicegate::{
+    Bitrate, Config, DrainError, JoinError, LeaveReason, Limits, NodeState, Peer, PeerConfig, PeerEvent,
+    RefusalReason, Room, Saturation, Sfu,
+};
 use tokio::time::timeout;
 
 use super::person::{PATIENCE, Person, event};
@@ -41,7 +45,11 @@ fn a_while() -> u64 {
 async fn a_host_that_reads_no_events_harms_nobody() {
     let mut limits = Limits::default();
     limits.events = 4;
-    let sfu = Sfu::start(Config::new((LOOPBACK, 0).into()).workers(1).limits(limits)).await.unwrap();
+    let sfu = Sfu::start(
+        Config::new((LOOPBACK, 0).into()).workers(1).limits(limits).saturation(Saturation::DryRun),
+    )
+    .await
+    .unwrap();
     let room = sfu.room("deaf").unwrap();
     let (mut people, _seats) = talkers(&room).await;
     let deaf = Person::watching(2).await;
@@ -151,4 +159,34 @@ async fn a_host_may_call_back_in_the_middle_of_an_event() {
     assert_eq!(timeout(PATIENCE, again).await.expect("nothing waits for itself"), LeaveReason::Left);
     talk(&mut people, &mut [], 50).await;
     drop(seats);
+}
+
+#[tokio::test]
+async fn who_is_here_hears_that_the_node_is_left_and_may_stay() {
+    let sfu = sfu().await;
+    let room = sfu.room("last").unwrap();
+    let mut person = Person::watching(1).await;
+    let peer = enter(&person, &room, "last").await;
+    person.connects().await;
+    let late = sfu.drain(Duration::from_millis(400)).await;
+    assert_eq!(late, Err(DrainError::Deadline { remaining: 1 }));
+    let told = async {
+        loop {
+            match peer.next_event().await {
+                Some(PeerEvent::Draining { deadline }) => return deadline,
+                Some(PeerEvent::Left(reason)) => panic!("thrown out: {reason:?}"),
+                _ => {}
+            }
+        }
+    };
+    let deadline = timeout(PATIENCE, told).await.unwrap();
+    assert!(deadline <= Duration::from_millis(400), "{deadline:?}");
+    let newcomer = Person::watching(1).await;
+    let offer = newcomer.connection.create_offer(None).await.unwrap();
+    let refused = room.join(PeerConfig::new("late"), &offer.sdp).await.err();
+    let Some(JoinError::Refused(refused)) = refused else { panic!("{refused:?}") };
+    assert_eq!(refused.reason, RefusalReason::Draining);
+    peer.leave();
+    assert_eq!(timeout(PATIENCE, sfu.drain(Duration::from_secs(3_600))).await.unwrap(), Ok(()));
+    assert_eq!(sfu.admission().state, NodeState::Drained);
 }

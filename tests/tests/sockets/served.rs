@@ -3,8 +3,9 @@
 use sluicegate_benches::http;
 use sluicegate_tests::example::Example;
 use sluicegate_tests::scrape;
+use tokio::time::timeout;
 
-use super::person::Person;
+use super::person::{PATIENCE, Person};
 use super::talk;
 
 async fn start(name: &'static str, args: &'static [&'static str]) -> Example {
@@ -72,5 +73,45 @@ async fn the_demo_leaves_in_good_order() {
     publisher.post(demo.url("/whip/stage?name=ada")).await;
     publisher.connects().await;
     let status = tokio::task::spawn_blocking(|| demo.terminate()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(0), "{status}");
+}
+
+#[tokio::test]
+async fn the_demo_drains_before_it_leaves() {
+    let place = ["--http", "127.0.0.1:0", "--media", "127.0.0.1:0", "--announce", "127.0.0.1"];
+    let args = [place.as_slice(), &["--drain", "10m"]].concat();
+    let demo = start("demo", Vec::leak(args)).await;
+    let mut publisher = Person::publishing(1).await;
+    let publishing = publisher.post(demo.url("/whip/stage?name=ada")).await;
+    publisher.connects().await;
+    demo.ask_to_leave().unwrap();
+    let drains = async {
+        while !http::get(&demo.url("/load")).unwrap().body.contains("\"state\":\"draining\"") {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, drains).await.expect("it drains");
+    assert_refused(http::get(&demo.url("/readyz")).unwrap(), 503, "draining");
+    assert_refused(http::post(&demo.url("/whip/other?name=eve"), "hello").unwrap(), 503, "draining");
+    let remaining = || {
+        let text = http::get(&demo.url("/metrics")).unwrap().body;
+        scrape::sum(&text, "sfu_drain_remaining_handles", &[])
+    };
+    let shows = async {
+        while remaining() != 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, shows).await.expect("it shows within a tenth of a second");
+    let (mut speakers, mut listeners) = ([publisher], [Person::watching(1).await]);
+    // The room is still there for those who come in the first half of the time.
+    let watching = listeners[0].post(demo.url("/whep/stage")).await;
+    listeners[0].connects().await;
+    talk(&mut speakers, &mut listeners, 25).await;
+    for session in [publishing, watching] {
+        let session = session.header("location").expect("a session has an address");
+        assert_eq!(http::delete(&demo.url(session)).unwrap().status, 200);
+    }
+    let status = tokio::task::spawn_blocking(|| demo.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(0), "{status}");
 }
