@@ -12,6 +12,7 @@ use super::events::Events;
 use super::sfu::Shared;
 use super::worker::{Command, WorkerHandle};
 use crate::config::{LayerLimit, PeerConfig};
+use crate::counters::JoinOutcome;
 use crate::engine::Engine;
 use crate::error::{CapError, JoinError, NegotiateError};
 use crate::event::{CapExplanation, PeerEvent};
@@ -70,10 +71,17 @@ impl Room {
     /// [`JoinError::Offer`] names what is wrong with the offer, and in which m-line. [`JoinError::Refused`] says why the
     /// node takes nobody now, and when to ask again.
     pub async fn join(&self, mut config: PeerConfig, offer: &str) -> Result<(Peer, String), JoinError> {
-        let grant = self.shared.sfu.admit_join(&self.shared)?;
-        let name = config.name.clone();
         let hash = self.shared.sfu.salt.hash_one(&self.shared.name);
-        config.span = Some(trace::joining(config.span.take(), self.shared.worker, hash));
+        let level = self.shared.sfu.controls.readings.lock().level;
+        let span = trace::joining(config.span.take(), self.shared.worker, hash, level.as_number());
+        let admitting = trace::admitting(&span);
+        let grant = self.shared.sfu.admit_join(&self.shared);
+        let grant = grant.inspect_err(|refused| {
+            trace::ended(&span, JoinOutcome::of_refusal(refused.reason.label()));
+        })?;
+        drop(admitting);
+        config.span = Some(span);
+        let name = config.name.clone();
         let events = Events::new(self.shared.sfu.events_limit);
         let (reply, answer) = oneshot::channel();
         let command = Command::Join {
