@@ -1,4 +1,4 @@
-//! Joins as parts of the host's own traces: `http.request → sfu.join → {sfu.sdp.negotiate, sfu.ice, sfu.dtls, sfu.first_packet}`.
+//! Joins as parts of the host's own traces: `http.request → sfu.join → {sfu.admit, sfu.sdp.negotiate, sfu.ice, sfu.dtls, sfu.first_packet}`.
 //!
 //! `cargo run --example otel -- 127.0.0.1:8080`, then POST an SDP offer to `/rooms/{room}/{name}` with a `traceparent` header
 //! (W3C Trace Context). Spans are printed as they end; a real host puts an OTLP exporter in the place of [`Lines`].
@@ -145,7 +145,9 @@ mod tests {
         let kept = Kept::default();
         let provider = trace_to(kept.clone());
         let media = Config::new("127.0.0.1:0".parse().unwrap());
-        let app = router(Sfu::start(media.workers(1)).await.unwrap());
+        // A busy machine would refuse a newcomer, as it should.
+        let media = media.workers(1).saturation(sluicegate::Saturation::DryRun);
+        let app = router(Sfu::start(media).await.unwrap());
 
         let (status, _) = ask(&app, "eve", "no offer".to_owned()).await;
         assert_eq!(status, StatusCode::BAD_REQUEST);
@@ -192,6 +194,8 @@ mod tests {
         let expected = [
             ("http.request", "sfu.join"),
             ("http.request", "sfu.join"),
+            ("sfu.join", "sfu.admit"),
+            ("sfu.join", "sfu.admit"),
             ("sfu.join", "sfu.dtls"),
             ("sfu.join", "sfu.first_packet"),
             ("sfu.join", "sfu.ice"),

@@ -159,6 +159,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn every_route_is_an_endpoint_of_the_metrics() {
+        let host = host(None).await;
+        let source = include_str!("site.rs").split_once("#[cfg(test)]").unwrap().0;
+        let routes: Vec<&str> =
+            source.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(routes.len() >= 11, "{routes:?}");
+        for route in routes {
+            ask(&host, "GET", &route.replace("{room}", "standup"), "", "").await;
+            let (_, _, text) = ask(&host, "GET", "/metrics", "", "").await;
+            let other = text
+                .lines()
+                .find(|line| line.starts_with("http_request_duration_seconds_count{method=\"other\""));
+            assert!(other.is_some_and(|line| line.ends_with(" 0")), "{route} counts as another: {other:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn players_on_other_sites_may_ask() {
         let host = host(None).await;
         let (status, headers, _) = ask(&host, "OPTIONS", "/whep/standup", "", "").await;

@@ -47,6 +47,7 @@ fn endpoints() -> Vec<Endpoint> {
         session("whep_session").route("/whep/{room}/{id}"),
         get("healthz", &[200]).route("/healthz"),
         get("readyz", &[200, 503]).route("/readyz"),
+        get("load", &[200]).route("/load"),
         get("metrics", &[200]).route("/metrics"),
         get("debug_rooms", &[200, 400, 401]).route("/debug/rooms"),
     ]

@@ -236,7 +236,7 @@ impl PeerConfig {
     }
 
     /// What the host does when it lets this peer join: `sfu.join` is a child of this span, and its stages are children of that
-    /// (`sfu.sdp.negotiate`, `sfu.ice`, `sfu.dtls`, `sfu.first_packet`, `sfu.subscribe`; target `sfu::join`). Default: the span that is
+    /// (`sfu.admit`, `sfu.sdp.negotiate`, `sfu.ice`, `sfu.dtls`, `sfu.first_packet`, `sfu.subscribe`; target `sfu::join`). Default: the span that is
     /// current when [`Room::join`](crate::Room::join) is called.
     ///
     /// They end with the peer's first packet, or at the latest after ten seconds without one: a host that keeps its own span open as long

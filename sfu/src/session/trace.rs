@@ -14,18 +14,24 @@ use crate::ids::PeerId;
 /// A join: `sfu.join`, below what the host does, or else below whatever span is current.
 ///
 /// The room is told by a hash that means nothing outside this process.
-pub fn joining(parent: Option<Span>, worker: usize, room: u64) -> Span {
+pub fn joining(parent: Option<Span>, worker: usize, room: u64, saturation_level: u8) -> Span {
     info_span!(
         target: "sfu::join",
         parent: parent.unwrap_or_else(Span::current).id(),
         "sfu.join",
         sfu.worker = worker,
         sfu.room.hash = format_args!("{room:016x}"),
+        sfu.saturation_level = saturation_level,
         sfu.peer = Empty,
         sfu.result = Empty,
         sfu.reason = Empty,
         otel.status_code = Empty,
     )
+}
+
+/// Asking the node whether it has room for one more.
+pub fn admitting(join: &Span) -> Span {
+    below(join, |parent| info_span!(target: "sfu::join", parent: parent, "sfu.admit"))
 }
 
 /// Reading an offer and answering it.
@@ -197,7 +203,8 @@ mod tests {
     #[test]
     fn each_stage_is_a_child_of_the_join() {
         let spans = told(|| {
-            let join = joining(None, 3, 0xabc);
+            let join = joining(None, 3, 0xabc, 2);
+            drop(admitting(&join));
             drop(negotiating(&join));
             let mut trace = JoinTrace::new(join, peer());
             trace.on_path(PathKind::Srflx);
@@ -205,21 +212,22 @@ mod tests {
         });
         let names: Vec<_> = spans.iter().map(|span| (span.name, span.parent)).collect();
         let below = |name| (name, Some(1));
-        let stages = ["sfu.sdp.negotiate", "sfu.ice", "sfu.dtls", "sfu.first_packet"].map(below);
+        let stages = ["sfu.admit", "sfu.sdp.negotiate", "sfu.ice", "sfu.dtls", "sfu.first_packet"].map(below);
         assert_eq!(names, [&[("sfu.join", None)], &stages[..]].concat());
         let field = |span: usize, name| spans[span].fields.get(name).map(String::as_str);
         assert_eq!(field(0, "sfu.room.hash"), Some("0000000000000abc"));
+        assert_eq!(field(0, "sfu.saturation_level"), Some("2"));
         assert_eq!(field(0, "sfu.peer"), Some(peer().to_string().as_str()));
         assert_eq!((field(0, "sfu.result"), field(0, "sfu.reason")), (Some("ok"), Some("none")));
         assert_eq!(field(0, "otel.status_code"), None);
-        assert_eq!((field(2, "candidate_type"), field(2, "transport")), (Some("srflx"), Some("udp")));
-        assert_eq!(field(3, "srtp_profile"), Some("aes_gcm_128"));
+        assert_eq!((field(3, "candidate_type"), field(3, "transport")), (Some("srflx"), Some("udp")));
+        assert_eq!(field(4, "srtp_profile"), Some("aes_gcm_128"));
     }
 
     #[test]
     fn what_fails_ends_too_and_says_why() {
         let spans = told(|| {
-            let trace = JoinTrace::new(joining(None, 0, 0), peer());
+            let trace = JoinTrace::new(joining(None, 0, 0, 0), peer());
             trace.on_end(JoinOutcome::IceTimeout);
         });
         let (join, stage) = (&spans[0].fields, &spans[1]);
@@ -228,8 +236,11 @@ mod tests {
         assert_eq!(join["otel.status_code"], "ERROR");
         // Without a span of the host's and without a subscriber there is nothing to keep.
         assert!(JoinTrace::begin(Span::none(), peer()).is_none());
-        assert!(told(|| drop((negotiating(&Span::none()), subscribing(&Span::none())))).is_empty());
-        let refused = told(|| ended(&joining(None, 0, 0), JoinOutcome::Limit));
+        assert!(
+            told(|| drop((admitting(&Span::none()), negotiating(&Span::none()), subscribing(&Span::none()))))
+                .is_empty()
+        );
+        let refused = told(|| ended(&joining(None, 0, 0, 0), JoinOutcome::Limit));
         assert_eq!(refused[0].fields["sfu.result"], "rejected");
         assert!(!refused[0].fields.contains_key("otel.status_code"), "an answer is no fault");
     }

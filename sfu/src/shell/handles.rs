@@ -13,6 +13,7 @@ use super::load::Load;
 use super::sfu::Shared;
 use super::worker::{Command, WorkerHandle};
 use crate::config::{LayerLimit, PeerConfig};
+use crate::counters::JoinOutcome;
 use crate::engine::{Engine, MessagePayload};
 use crate::error::{CapError, JoinError, MessageError, NegotiateError};
 use crate::event::{CapExplanation, PeerEvent};
@@ -68,11 +69,18 @@ impl Room {
     /// [`JoinError::Offer`] names what is wrong with the offer, and in which m-line. [`JoinError::Refused`] says why the
     /// node takes nobody now, and when to ask again.
     pub async fn join(&self, mut config: PeerConfig, offer: &str) -> Result<(Peer, String), JoinError> {
-        let name = config.name.clone();
         let hash = self.shared.sfu.salt.hash_one(&self.shared.name);
+        let level = self.shared.sfu.controls.readings.lock().level;
         let seat = Seat::take(&self.shared);
-        let grant = self.shared.sfu.admit_join(&self.shared, seat.worker)?;
-        config.span = Some(trace::joining(config.span.take(), seat.worker, hash));
+        let span = trace::joining(config.span.take(), seat.worker, hash, level.as_number());
+        let admitting = trace::admitting(&span);
+        let grant = self.shared.sfu.admit_join(&self.shared, seat.worker);
+        let grant = grant.inspect_err(|refused| {
+            trace::ended(&span, JoinOutcome::of_refusal(refused.reason.label()));
+        })?;
+        drop(admitting);
+        config.span = Some(span);
+        let name = config.name.clone();
         let events = Events::new(self.shared.sfu.events_limit);
         let (reply, answer) = oneshot::channel();
         let command = Command::Join {
