@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rtc_sctp::{ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Payload};
@@ -360,7 +360,7 @@ fn key() -> &'static stun::Key {
 
 /// What passes the walk goes to an established association, with the tag and the checksum that it wants.
 fn sctp_association(bytes: &[u8]) {
-    let now = Instant::now();
+    let now = sluicegate_benches::clock::now();
     let us = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let mut endpoint = Endpoint::new(us, TransportProtocol::UDP, Arc::new(EndpointConfig::new()), None);
     let (_, mut client) = endpoint.connect(now, ClientConfig::default(), us).expect("it connects");

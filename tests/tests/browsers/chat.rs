@@ -40,7 +40,11 @@ async fn talk(demo: &Demo) -> Outcome {
 }
 
 async fn say(page: &Page, words: &str) -> Result<(), BrowserError> {
-    let script = "document.getElementById('chat-text').value = 'WORDS'; document.getElementById('chat-form').requestSubmit()";
+    let script = "(() => {
+        document.getElementById('chat-text').value = 'WORDS';
+        document.getElementById('chat-form').requestSubmit();
+        return null;
+    })()";
     page.eval::<Option<()>>(&script.replace("WORDS", words)).await.map(drop)
 }
 

@@ -65,8 +65,13 @@ fn a_scrape_of_the_demo_keeps_the_conventions() {
     assert!(text.ends_with("\n# EOF\n"));
     assert!(!text.contains(NEEDLE), "a room, a name or an address");
     let workers = text.lines().filter(|line| line.starts_with("sfu_worker_handles{")).count();
-    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    // What HTTP adds is the host's to say: eight and its codes for each method of an endpoint.
+    let lines = || text.lines().filter(|line| !line.starts_with('#'));
+    let http = lines().filter(|line| line.starts_with("http_")).count();
+    let series = lines().count() - http;
     assert!(workers > 0 && series <= 900 + 14 * workers, "{series} series of {workers} workers");
+    let timed = lines().filter(|line| line.starts_with("http_request_duration_seconds_count")).count();
+    assert!(timed > 0 && http <= 12 * timed, "{http} series of {timed} methods of endpoints");
 }
 
 #[test]
