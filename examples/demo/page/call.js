@@ -70,9 +70,12 @@ class Call {
       streams: [this.source.stream],
       sendEncodings: videoEncodings(),
     }).sender;
-    this.chat.carry(pc.createDataChannel(CHAT));
-    // A digest that is late is of no use: the next one comes.
-    this.telemetry = pc.createDataChannel(TELEMETRY, { ordered: false, maxRetransmits: 0 });
+    this.telemetry = null;
+    if (query.get("channels") !== "0") {
+      this.chat.carry(pc.createDataChannel(CHAT));
+      // A digest that is late is of no use: the next one comes.
+      this.telemetry = pc.createDataChannel(TELEMETRY, { ordered: false, maxRetransmits: 0 });
+    }
     this.digest = new Digest();
     preferCodec(pc.getTransceivers().at(-1), query.get("codec"));
     if (!this.source.camOn) this.videoSender.replaceTrack(null);

@@ -133,7 +133,7 @@ fn take_turn() -> Flock<File> {
     Flock::lock(file, FlockArg::LockExclusive).expect("a lock on a local file")
 }
 
-/// Runs this test binary in a namespace for one test, passes its output on and returns it.
+/// Runs this test binary in a namespace for one test, passes all its output on and returns it.
 fn run_again(test: &str, scratch: &Path, limit: Duration) -> String {
     let binary = std::env::current_exe().expect("the path of this test binary");
     let mut child = unshare("\"$@\"; exit $?") // `exit` keeps the shell there as process 1, to reap orphans.
@@ -155,8 +155,9 @@ fn run_again(test: &str, scratch: &Path, limit: Duration) -> String {
     }
     let _ = child.kill();
     let _ = child.wait();
-    let _ = stderr.join();
-    stdout.join().expect("the reader does not panic")
+    // A panic is told on stderr.
+    let errors = stderr.join().expect("the reader does not panic");
+    stdout.join().expect("the reader does not panic") + &errors
 }
 
 /// Prints lines as they come, from a thread, so that the test harness captures them, and returns them all.
