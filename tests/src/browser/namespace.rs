@@ -69,7 +69,7 @@ where
         }
         if telling == TELLINGS || !output.contains(MISSED) {
             print_logs(scratch.path());
-            panic!("{test} failed in its namespace; its output and the logs of its processes are above");
+            panic!("{test} failed in its namespace:\n{}\nits processes' logs are above", complaint(&output));
         }
         // Not `eprintln!`: the test harness would swallow it, and a miss must be seen.
         let lines = output.lines().filter(|line| line.contains(MISSED));
@@ -140,6 +140,7 @@ fn run_again(test: &str, scratch: &Path, limit: Duration) -> String {
         .arg(binary)
         .args(["--exact", test, "--nocapture", "--include-ignored", "--test-threads=1"])
         .env(SCRATCH, scratch)
+        .env("RUST_BACKTRACE", "0") // It would lead through the runtime only, and push what the story says out of sight.
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -158,6 +159,14 @@ fn run_again(test: &str, scratch: &Path, limit: Duration) -> String {
     // A panic is told on stderr.
     let errors = stderr.join().expect("the reader does not panic");
     stdout.join().expect("the reader does not panic") + &errors
+}
+
+/// What the story printed of itself, and why it failed: said again at the very end, where a cut log still has it.
+fn complaint(output: &str) -> String {
+    let is_told = |line: &&str| !line.is_empty() && !line.contains("\u{1b}[") && !line.starts_with("note: ");
+    let told: Vec<&str> = output.lines().filter(is_told).collect();
+    let after = told.len().saturating_sub(25);
+    told[after..].join("\n")
 }
 
 /// Prints lines as they come, from a thread, so that the test harness captures them, and returns them all.
