@@ -4,13 +4,31 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::crossing::{Batch, Crossing, Item, Packet, Published};
-use super::{Engine, PUBLISHER_RTT, Room, Serving};
+use super::{Engine, PUBLISHER_RTT, Serving};
 use crate::counters::DropKind;
 use crate::drop::DropReason;
 use crate::event::{PeerEvent, PeerInfo};
 use crate::ids::{MediaKind, PeerId, PeerKey, Rid, RoomKey, TrackKey, TrackName};
 use crate::router::Publication;
 use crate::session::uplinks::Received;
+
+/// The batch in which what happens in a room is to cross, if there is anybody to cross to: the room waits among `pending`
+/// from then on. Its parts are told one by one, because the packet path has the rest of the room in hand.
+#[inline]
+pub(super) fn batch<'b>(
+    outlets: &[u16],
+    batch: &'b mut Batch,
+    pending: &mut Vec<RoomKey>,
+    room: RoomKey,
+) -> Option<&'b mut Batch> {
+    if outlets.is_empty() {
+        return None;
+    }
+    if batch.is_empty() {
+        pending.push(room);
+    }
+    Some(batch)
+}
 
 impl Engine {
     /// The next message for another engine, and which.
@@ -134,21 +152,6 @@ impl Engine {
         });
         let tracks = tracks.collect();
         self.cross(to, Crossing::Greet { room: name.clone(), peers, tracks });
-    }
-
-    /// The batch in which a packet of this room is to cross, if there is anybody to cross to.
-    pub(super) fn batch<'r>(
-        room: &'r mut Room,
-        pending: &mut Vec<RoomKey>,
-        key: RoomKey,
-    ) -> Option<&'r mut Batch> {
-        if room.outlets.is_empty() {
-            return None;
-        }
-        if room.batch.is_empty() {
-            pending.push(key);
-        }
-        Some(&mut room.batch)
     }
 
     // ---- from others -------------------------------------------------------------------------------

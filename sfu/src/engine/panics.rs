@@ -45,9 +45,14 @@ impl Engine {
         let mut engine = Engine::new(config);
         engine.sessions = sessions;
         engine.counters = counters.carried_over();
-        for worker in (0..engine.config.workers).filter(|worker| *worker != engine.config.worker) {
-            engine.crossings.push_back((worker, Crossing::Reset));
-        }
+        engine.ask_to_be_forgotten();
         engine
+    }
+
+    /// Tells the other engines that those who were with its predecessor are not there any more.
+    pub fn ask_to_be_forgotten(&mut self) {
+        let here = self.config.worker;
+        let others = (0..self.config.workers).filter(|worker| *worker != here);
+        self.crossings.extend(others.map(|worker| (worker, Crossing::Reset)));
     }
 }

@@ -431,6 +431,7 @@ mod tests {
     use crate::config::PeerConfig;
     use crate::error::{JoinError, RefusalReason};
     use crate::saturation::admission::NodeState;
+    use crate::shell::handles::Peer;
 
     /// A worker, and somebody who sends it datagrams from nowhere.
     fn strangers(test: impl AsyncFnOnce(Sfu, &dyn Fn())) {
@@ -627,6 +628,49 @@ mod tests {
             assert_grown(&before, &after);
             assert_eq!(strangers_dropped(&sfu), 5);
             assert_eq!(sfu.metrics().snapshot().sum("sfu_worker_event_loop_lag_seconds", &[]), 0.0);
+        });
+    }
+
+    const CAMERA: &str = include_str!("../session/negotiate/golden/chromium-publish.sdp");
+
+    /// The next event of this kind.
+    async fn told<T>(peer: &mut Peer, wanted: impl Fn(PeerEvent) -> Option<T>) -> T {
+        let waiting = async {
+            loop {
+                let event = peer.next_event().await.expect("the peer is in");
+                if let Some(found) = wanted(event) {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it is told")
+    }
+
+    #[test]
+    fn after_the_death_of_a_worker_the_others_forget_who_was_on_it() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("it has I/O and time").block_on(async {
+            let mut config = Config::new("127.0.0.1:0".parse().expect("an address")).workers(2);
+            config.limits.peers_together = 0;
+            let sfu = Sfu::start(config.saturation(Saturation::DryRun)).await.expect("loopback is there");
+            let room = sfu.room("large").expect("it is open");
+            let (mut ada, _) = room.join(PeerConfig::new("ada"), CAMERA).await.expect("there is room");
+            let (bob, _) = room.join(PeerConfig::new("bob"), CAMERA).await.expect("there is room");
+            assert_ne!(ada.id().worker, bob.id().worker, "there are two workers, and each has one of them");
+            let name = told(&mut ada, |event| match event {
+                PeerEvent::PeerJoined(peer) => Some(peer.name),
+                _ => None,
+            });
+            assert_eq!(name.await, "bob");
+            assert!(sfu.shared.workers[usize::from(bob.id().worker)].commands.send(Command::Die).is_ok());
+            let name = told(&mut ada, |event| match event {
+                PeerEvent::PeerLeft(peer) => Some(peer.name),
+                _ => None,
+            });
+            assert_eq!(name.await, "bob");
+            let left = sfu.shared.workers[usize::from(ada.id().worker)].call(|engine, _| engine.replicas());
+            assert_eq!(left.await, Some(0));
+            sfu.shutdown().await;
         });
     }
 
