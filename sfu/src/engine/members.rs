@@ -64,7 +64,7 @@ impl Engine {
         if self.sessions.len() >= limits.peers_per_worker {
             return Err(JoinError::Full { what: "worker", limit: limits.peers_per_worker });
         }
-        let in_room = |key: &RoomKey| self.rooms[*key].router.peers.len() + self.remotes_of(*key).count();
+        let in_room = |key: &RoomKey| self.rooms[*key].router.peers.len() + self.remotes.in_room(*key);
         let in_room = self.room_names.get(room).map_or(0, in_room);
         if in_room >= limits.peers_per_room {
             return Err(JoinError::Full { what: "room", limit: limits.peers_per_room });
@@ -119,10 +119,8 @@ impl Engine {
         router.enter(key);
         self.counters.gauges.resized(before, before + 1);
         let subscribing = trace::subscribing(span);
-        self.sync_media(now, key);
-        self.resubscribe(now, room_key);
+        self.sync_and_resubscribe(now, key);
         drop(subscribing);
-        self.reschedule(key);
         Ok((self.sessions[key].id, answer))
     }
 
@@ -168,7 +166,7 @@ impl Engine {
             self.emit(other, PeerEvent::PeerJoined(self.info(newcomer)));
             self.emit(newcomer, PeerEvent::PeerJoined(self.info(other)));
         }
-        for other in self.remotes_of(room).cloned().collect::<Vec<_>>() {
+        for other in self.remotes.of_room(room).cloned().collect::<Vec<_>>() {
             self.emit(newcomer, PeerEvent::PeerJoined(other));
         }
         let name: Arc<str> = self.rooms[room].router.name.as_str().into();
@@ -200,7 +198,7 @@ impl Engine {
             _ => JoinOutcome::Cancelled,
         };
         let unfinished = (!session.is_connected()).then_some(outcome);
-        self.withdraw_all(key);
+        let published = self.withdraw_all(key);
         self.emit(key, PeerEvent::Left(reason));
         let info = self.info(key);
         self.book.remove_peer(key);
@@ -235,7 +233,7 @@ impl Engine {
         let name: Arc<str> = room.router.name.as_str().into();
         if room.router.is_empty() {
             self.cross_all(room_key, &Crossing::Close { room: name });
-            self.forget_remotes(room_key);
+            self.remotes.forget_room(room_key);
             let room = &mut self.rooms[room_key];
             self.timers.schedule(Due::Room(room_key), &mut room.scheduled, None);
             if let Some(room) = self.rooms.remove(room_key) {
@@ -251,7 +249,9 @@ impl Engine {
         for other in self.rooms[room_key].router.peers.clone() {
             self.emit(other, PeerEvent::PeerLeft(info.clone()));
         }
-        self.resubscribe(now, room_key);
+        if published {
+            self.resubscribe(now, room_key);
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod measures;
 mod members;
 mod outlets;
 mod panics;
+mod remotes;
 mod repair;
 mod stats;
 mod subscribe;
@@ -33,8 +34,8 @@ use slotmap::SlotMap;
 use crate::config::{LayerLimit, Limits};
 use crate::counters::{Counters, nanos};
 use crate::error::NegotiateError;
-use crate::event::{LeaveReason, PeerEvent, PeerInfo};
-use crate::ids::{Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey, TrackName};
+use crate::event::{LeaveReason, PeerEvent};
+use crate::ids::{Mid, PeerId, PeerKey, RoomKey, Ssrc};
 use crate::media::budget::RateMeter;
 use crate::path::Path;
 use crate::router::{Publication, Router};
@@ -51,6 +52,7 @@ pub use channels::MessagePayload;
 use crossing::{Batch, Crossing};
 pub use flush::{Outlet, SendFault, Transmit};
 use hold::Hold;
+use remotes::Remotes;
 use timers::{Due, Timers};
 
 /// A peer that has not connected for this long is given up.
@@ -116,8 +118,7 @@ pub struct Engine {
     /// What is given up because the machine is short of something.
     measures: Measures,
     /// Who is in rooms of ours by way of other engines, what they publish, and what those engines are to be told.
-    remotes: HashMap<PeerId, (RoomKey, PeerInfo)>,
-    replicas: HashMap<TrackName, (RoomKey, TrackKey)>,
+    remotes: Remotes,
     crossings: VecDeque<(u16, Crossing)>,
     /// Rooms of which packets are about to cross.
     crossing_rooms: Vec<RoomKey>,
@@ -179,8 +180,7 @@ impl Engine {
             room_caps: HashMap::new(),
             sharing: None,
             measures: Measures::NONE,
-            remotes: HashMap::new(),
-            replicas: HashMap::new(),
+            remotes: Remotes::default(),
             crossings: VecDeque::new(),
             crossing_rooms: Vec::new(),
             counted_until: None,
@@ -541,7 +541,7 @@ impl Engine {
 
     /// Tracks of other engines' peers: for leak tests.
     pub fn replicas(&self) -> usize {
-        self.replicas.len() + self.remotes.len()
+        self.remotes.len()
     }
 
     /// What it was made with.

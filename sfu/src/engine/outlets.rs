@@ -84,8 +84,9 @@ impl Engine {
             }
             Crossing::Left { room, peer } => {
                 if let Some(key) = self.room_names.get(&*room).copied() {
-                    self.leave_remote(key, peer);
-                    self.resubscribe_served(now, key);
+                    if self.leave_remote(key, peer) {
+                        self.resubscribe_served(now, key);
+                    }
                 }
             }
             Crossing::Published { room, track } => {
@@ -95,7 +96,7 @@ impl Engine {
                 }
             }
             Crossing::Withdrawn { track } => {
-                if let Some((room, _)) = self.replicas.get(&track).copied() {
+                if let Some((room, _)) = self.remotes.track(track) {
                     self.withdraw_remote(track);
                     self.resubscribe_served(now, room);
                 }
@@ -160,57 +161,51 @@ impl Engine {
         let Some(entry) = self.rooms.get_mut(room) else { return };
         entry.outlets.retain(|worker| *worker != from);
         entry.heard.remove(&from);
-        let gone = self.remotes.iter().filter(|(peer, (of, _))| *of == room && peer.worker == from);
-        let gone: Vec<PeerId> = gone.map(|(peer, _)| *peer).collect();
-        if gone.is_empty() {
-            return;
+        let gone = self.remotes.of_worker(room, from);
+        let withdrawn = gone.into_iter().fold(false, |any, peer| self.leave_remote(room, peer) || any);
+        if withdrawn {
+            self.resubscribe_served(now, room);
         }
-        gone.into_iter().for_each(|peer| self.leave_remote(room, peer));
-        self.resubscribe_served(now, room);
     }
 
     fn enter_remote(&mut self, room: RoomKey, peer: PeerInfo) {
-        if self.remotes.insert(peer.peer, (room, peer.clone())).is_none() {
+        if self.remotes.enter(room, peer.clone()) {
             for other in self.rooms[room].router.peers.clone() {
                 self.emit(other, PeerEvent::PeerJoined(peer.clone()));
             }
         }
     }
 
-    fn leave_remote(&mut self, room: RoomKey, peer: PeerId) {
-        let tracks: Vec<TrackName> =
-            self.replicas.keys().copied().filter(|track| track.publisher == peer).collect();
+    /// Whether it has taken tracks along.
+    fn leave_remote(&mut self, room: RoomKey, peer: PeerId) -> bool {
+        let tracks = self.remotes.tracks_of(peer);
+        let published = !tracks.is_empty();
         tracks.into_iter().for_each(|track| self.withdraw_remote(track));
-        if let Some((_, info)) = self.remotes.remove(&peer) {
+        if let Some(info) = self.remotes.leave(peer) {
             for other in self.rooms[room].router.peers.clone() {
                 self.emit(other, PeerEvent::PeerLeft(info.clone()));
             }
         }
+        published
     }
 
     fn publish_remote(&mut self, room: RoomKey, track: Published) {
         let Published { name, kind, codec, rids } = track;
         // Whoever is not in the room publishes nothing in it.
-        if !self.remotes.contains_key(&name.publisher) || self.replicas.contains_key(&name) {
+        if !self.remotes.may_publish(name) {
             return;
         }
         let publication = Publication { publisher: name.publisher, mid: name.mid, kind, codec };
         let key = self.rooms[room].router.publish(publication, &rids);
-        self.replicas.insert(name, (room, key));
+        self.remotes.publish(name, room, key);
     }
 
     fn withdraw_remote(&mut self, track: TrackName) {
-        let Some((room, key)) = self.replicas.remove(&track) else { return };
+        let Some((room, key)) = self.remotes.withdraw(track) else { return };
         let Some(track) = self.rooms.get_mut(room).and_then(|room| room.router.withdraw(key)) else { return };
         for subscription in track.subscriptions() {
             self.set_live(subscription.peer, usize::from(subscription.slot), false);
         }
-    }
-
-    /// Everything of others goes with the room.
-    pub(super) fn forget_remotes(&mut self, room: RoomKey) {
-        self.remotes.retain(|_, (of, _)| *of != room);
-        self.replicas.retain(|_, (of, _)| *of != room);
     }
 
     fn resubscribe_served(&mut self, now: Instant, room: RoomKey) {
@@ -240,7 +235,7 @@ impl Engine {
             // Most come in runs of one track.
             let found = match last {
                 Some((known, place)) if known == name => Some(place),
-                _ => self.replicas.get(&name).copied(),
+                _ => self.remotes.track(name),
             };
             let Some((room, track)) = found else { continue };
             last = Some((name, (room, track)));
@@ -261,7 +256,7 @@ impl Engine {
 
     /// What was in a batch that did not come will not come any more: pictures go on with a keyframe.
     fn note_batch(&mut self, now: Instant, from: u16, batch: &Batch) {
-        let known = batch.items().iter().find_map(|item| self.replicas.get(&item.track()).copied());
+        let known = batch.items().iter().find_map(|item| self.remotes.track(item.track()));
         let Some(room) = known.and_then(|(room, _)| self.rooms.contains_key(room).then_some(room)) else {
             return;
         };
@@ -310,20 +305,15 @@ impl Engine {
     pub(super) fn publisher(&self, peer: PeerId) -> Option<PeerInfo> {
         match self.live(peer) {
             Some(key) => Some(self.info(key)),
-            None => self.remotes.get(&peer).map(|(_, info)| info.clone()),
+            None => self.remotes.get(peer).cloned(),
         }
     }
 
     pub(super) fn publisher_name(&self, peer: PeerId) -> Option<&str> {
         match self.live(peer) {
             Some(key) => Some(&self.sessions[key].name),
-            None => self.remotes.get(&peer).map(|(_, info)| info.name.as_str()),
+            None => self.remotes.get(peer).map(|info| info.name.as_str()),
         }
-    }
-
-    /// Those in the room whose sessions others have.
-    pub(super) fn remotes_of(&self, room: RoomKey) -> impl Iterator<Item = &PeerInfo> {
-        self.remotes.values().filter(move |(of, _)| *of == room).map(|(_, info)| info)
     }
 
     /// Sends the keyframe requests for replicas that are due: to the engines that have their publishers.
