@@ -83,10 +83,10 @@ impl Engine {
                 }
             }
             Crossing::Left { room, peer } => {
-                if let Some(key) = self.room_names.get(&*room).copied() {
-                    if self.leave_remote(key, peer) {
-                        self.resubscribe_served(now, key);
-                    }
+                if let Some(key) = self.room_names.get(&*room).copied()
+                    && self.leave_remote(key, peer)
+                {
+                    self.resubscribe_served(now, key);
                 }
             }
             Crossing::Published { room, track } => {
@@ -162,7 +162,10 @@ impl Engine {
         entry.outlets.retain(|worker| *worker != from);
         entry.heard.remove(&from);
         let gone = self.remotes.of_worker(room, from);
-        let withdrawn = gone.into_iter().fold(false, |any, peer| self.leave_remote(room, peer) || any);
+        let mut withdrawn = false;
+        for peer in gone {
+            withdrawn |= self.leave_remote(room, peer);
+        }
         if withdrawn {
             self.resubscribe_served(now, room);
         }
