@@ -160,7 +160,12 @@ impl Dtls {
 
     /// What has happened.
     pub fn poll_event(&mut self) -> Option<DtlsEvent> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() {
+            // There are few after the first, and none as a rule.
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// When to call [`Dtls::handle_timeout`].
@@ -322,6 +327,7 @@ impl Dtls {
         if self.attempts.len() >= MAX_ATTEMPTS {
             self.attempts.remove(0);
         }
+        self.attempts.reserve_exact(1);
         self.attempts.push(attempt);
         Ok(())
     }
@@ -336,7 +342,7 @@ impl Dtls {
         }
         self.transmits.extend(attempt.last_flight.iter().cloned());
         self.resend_at = Some((now + RESEND, RESEND));
-        self.attempts.clear();
+        self.attempts = Vec::new();
         self.refused = None;
         self.chosen = Some(attempt);
         Ok(())
@@ -401,6 +407,10 @@ impl Dtls {
                 self.reassembly = Reassembly::default();
                 self.resend_at = Some((now + RESEND, RESEND));
                 self.events.push_back(DtlsEvent::Connected(keys));
+                if let Some(chosen) = &mut self.chosen {
+                    // Should it ever not work, the handshake stays with it.
+                    let _ = chosen.settle(now, &self.identity);
+                }
                 let early = self.chosen.iter_mut().flat_map(|chosen| chosen.data.drain(..));
                 self.events.extend(early.map(DtlsEvent::Data));
             }

@@ -142,6 +142,18 @@ impl Association {
         progress
     }
 
+    /// Lets go of the handshake: what it said, and what was made of it, is a quarter of what a subscriber takes. The
+    /// keys stay, and the numbers of our records go on; so does our last flight, should the peer have missed it.
+    pub fn settle(&mut self, now: Instant, identity: &Identity) -> Option<()> {
+        let mut state = State::new(identity.provider.clone(), false);
+        state.unmarshal_binary(&self.state()?.marshal_binary().ok()?).ok()?;
+        state.peer_certificates = Vec::new();
+        let mut endpoint = Endpoint::new(US, TransportProtocol::UDP, None);
+        // It takes us for a client, which matters to handshakes alone, and it sees none any more.
+        endpoint.connect(now, PEER, identity.settled.clone(), Some(state)).ok()?;
+        endpoint.poll_transmit().is_none().then(|| self.endpoint = endpoint)
+    }
+
     fn state(&self) -> Option<&State> {
         self.endpoint.get_connection_state(PEER)
     }
