@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::{Engine, PUBLISHER_RTT, Room, Serving, flush};
+use super::{Engine, PUBLISHER_RTT, Room, Serving, flush, outlets};
 use crate::counters::{DropKind, DtlsOutcome, IceOutcome, JoinOutcome, RequestOutcome, SrtpProfile, Stage};
 use crate::drop::{DropReason, FilterReason};
 use crate::event::{LeaveReason, PeerEvent};
@@ -265,7 +265,8 @@ impl Engine {
         if let Some(layer) = track.layers.get_mut(layer) {
             layer.report = Some(report);
         }
-        if let Some(batch) = Engine::batch(room, &mut self.crossing_rooms, key) {
+        let Room { outlets, batch, .. } = room;
+        if let Some(batch) = outlets::batch(outlets, batch, &mut self.crossing_rooms, key) {
             batch.report(name, layer as u8, report);
         }
     }
@@ -372,14 +373,14 @@ impl Engine {
     /// The publisher spent a sequence number on padding: its subscribers' numbers close up.
     pub(super) fn skip(&mut self, now: Instant, room: RoomKey, key: TrackKey, layer: u8, seq: u64) {
         let Engine { sessions, rooms, dirty, config, crossing_rooms, .. } = self;
-        let entry = &mut rooms[room];
-        let Some(name) = entry.router.tracks.get(key).map(|track| track.publication.name()) else { return };
+        let Room { router, outlets, batch, .. } = &mut rooms[room];
+        let Some(track) = router.tracks.get(key) else { return };
+        let name = track.publication.name();
         if name.publisher.worker == config.worker
-            && let Some(batch) = Engine::batch(entry, crossing_rooms, room)
+            && let Some(batch) = outlets::batch(outlets, batch, crossing_rooms, room)
         {
             batch.skip(name, layer, seq);
         }
-        let Some(track) = entry.router.tracks.get(key) else { return };
         let Some(feed) = track.feed(key, layer) else { return };
         let takers = track.subscriptions().iter().filter(|other| other.selection.current() == Some(layer));
         for subscription in takers {
@@ -410,10 +411,9 @@ impl Engine {
         if !layer.file(*meta, carried, payload) {
             return;
         }
-        if !outlets.is_empty() && track.publication.publisher.worker == config.worker {
-            if batch.is_empty() {
-                crossing_rooms.push(room);
-            }
+        if track.publication.publisher.worker == config.worker
+            && let Some(batch) = outlets::batch(outlets, batch, crossing_rooms, room)
+        {
             batch.push(track.publication.name(), received, carried, payload);
         }
         let layer = &mut track.layers[usize::from(index)];

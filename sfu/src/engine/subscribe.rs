@@ -117,15 +117,17 @@ impl Engine {
         self.emit(key, PeerEvent::TrackRemoved { mid: mid.to_string(), kind: uplink.kind });
     }
 
-    /// Ends everything the peer publishes and receives.
-    pub(super) fn withdraw_all(&mut self, key: PeerKey) {
+    /// Ends everything the peer publishes and receives. Returns whether it published anything.
+    pub(super) fn withdraw_all(&mut self, key: PeerKey) -> bool {
         let mids: Vec<Mid> = self.sessions[key].uplinks.iter().map(|uplink| uplink.mid).collect();
+        let published = !mids.is_empty();
         for mid in mids {
             self.withdraw(key, mid);
         }
         for index in 0..self.sessions[key].slots.len() {
             self.detach(key, index);
         }
+        published
     }
 
     /// Matches tracks with slots for everybody in the room.
