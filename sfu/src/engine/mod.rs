@@ -11,10 +11,12 @@ pub mod crossing;
 mod flush;
 mod hold;
 mod ingress;
+mod lastn;
 mod layers;
 mod measures;
 mod outlets;
 mod repair;
+mod speakers;
 mod stats;
 mod subscribe;
 mod timers;
@@ -29,7 +31,7 @@ use bytes::BytesMut;
 use slotmap::SlotMap;
 use tracing::Span;
 
-use crate::config::{DataChannels, LayerLimit, Limits, PeerConfig};
+use crate::config::{Audible, DataChannels, LayerLimit, Limits, PeerConfig};
 use crate::counters::{
     Admission, AdmissionScope, Counters, EndReason, IceOutcome, JoinOutcome, PanicScope, nanos,
 };
@@ -53,6 +55,7 @@ pub use channels::MessagePayload;
 use crossing::{Batch, Crossing};
 pub use flush::{Outlet, SendFault, Transmit};
 use hold::Hold;
+use speakers::Told;
 use timers::{Due, Timers};
 
 /// A peer that has not connected for this long is given up.
@@ -114,6 +117,8 @@ pub struct Engine {
     /// What may leave, all peers together; caps of rooms, whether anybody is in them or not; when they are shared next.
     egress_cap: Option<Bitrate>,
     room_caps: HashMap<String, Bitrate>,
+    /// What hosts have chosen for rooms, whether anybody is in them or not.
+    room_settings: HashMap<String, RoomSettings>,
     sharing: Option<Instant>,
     /// What is given up because the machine is short of something.
     measures: Measures,
@@ -140,6 +145,17 @@ struct Room {
     /// Packets received and copies owed; packets asked for again.
     packets: RateMeter,
     nacked: RateMeter,
+    /// So many videos for each subscriber.
+    last_n: Option<u32>,
+    speech_due: Option<Instant>,
+    told: Told,
+}
+
+/// What a host has chosen for a room.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct RoomSettings {
+    audible: Audible,
+    last_n: Option<u32>,
 }
 
 impl EngineConfig {
@@ -179,6 +195,7 @@ impl Engine {
             random: SystemRandom::new(),
             egress_cap: None,
             room_caps: HashMap::new(),
+            room_settings: HashMap::new(),
             sharing: None,
             measures: Measures::NONE,
             remotes: HashMap::new(),
@@ -255,7 +272,7 @@ impl Engine {
         let dtls = Dtls::new(self.config.identity.clone(), fingerprint, self.config.require_gcm, now);
         let reporter = Ssrc(random_u32(&self.random) | 1);
 
-        let room_key = self.room_named(room);
+        let room_key = self.room_named(now, room);
         let cap = config.publish_cap.or(self.config.publish_cap);
         let worker = self.config.worker;
         let key = self.sessions.insert_with_key(|key| {
@@ -455,6 +472,13 @@ impl Engine {
                 self.sharing = None;
                 self.share_caps(now);
             }
+            Some(Due::Speech(key)) => {
+                self.serving = Serving::Room(key);
+                if let Some(room) = self.rooms.get_mut(key) {
+                    room.speech_due = None;
+                    self.review_speech(now, key);
+                }
+            }
             Some(Due::Room(key)) => {
                 self.serving = Serving::Room(key);
                 if let Some(room) = self.rooms.get_mut(key) {
@@ -567,6 +591,7 @@ impl Engine {
         for session in self.sessions.values_mut() {
             session.trace.take_if(|_| JoinTrace::is_over(now, session.secured_at));
         }
+        let speakers = self.speakers_here();
         let gauges = &mut self.counters.gauges;
         let sizes = self.rooms.values().map(|room| room.router.peers.len());
         gauges.largest_room = sizes.max().unwrap_or(0) as u64;
@@ -575,6 +600,7 @@ impl Engine {
             slots.filter(|slot| slot.live && slot.kind == crate::ids::MediaKind::Video).count()
         });
         gauges.most_videos = videos.max().unwrap_or(0) as u64;
+        gauges.active_speakers = speakers;
         gauges.queue_capacity = (self.sessions.len() * self.config.limits.queue) as u64;
         let publishers = self.sessions.values().filter(|session| session.uplinks.iter().next().is_some());
         let caps = publishers.filter_map(|session| session.cap.get());
@@ -624,11 +650,13 @@ impl Engine {
     /// An engine that is not to be trusted any more begins anew, without its peers: their keys are spent, so
     /// that handles to them never reach a successor. Its totals go on.
     pub fn begin_anew(self) -> Engine {
-        let Engine { config, mut sessions, counters, .. } = self;
+        let Engine { config, mut sessions, counters, room_settings, .. } = self;
         sessions.clear();
         let mut engine = Engine::new(config);
         engine.sessions = sessions;
         engine.counters = counters.carried_over();
+        // Hosts hold their rooms still.
+        engine.room_settings = room_settings;
         for worker in (0..engine.config.workers).filter(|worker| *worker != engine.config.worker) {
             engine.crossings.push_back((worker, Crossing::Reset));
         }
@@ -642,7 +670,7 @@ impl Engine {
         (peer.worker == self.config.worker && self.sessions.contains_key(key)).then_some(key)
     }
 
-    fn room_named(&mut self, name: &str) -> RoomKey {
+    fn room_named(&mut self, now: Instant, name: &str) -> RoomKey {
         if let Some(key) = self.room_names.get(name) {
             return *key;
         }
@@ -655,8 +683,12 @@ impl Engine {
             heard: BTreeMap::new(),
             packets: RateMeter::default(),
             nacked: RateMeter::default(),
+            last_n: None,
+            speech_due: None,
+            told: Told::default(),
         });
         self.room_names.insert(name.to_owned(), key);
+        self.apply_settings(now, name);
         self.counters.gauges.rooms += 1;
         self.announce_room(name);
         key
@@ -671,6 +703,7 @@ impl Engine {
         for other in self.remotes_of(room).cloned().collect::<Vec<_>>() {
             self.emit(newcomer, PeerEvent::PeerJoined(other));
         }
+        self.tell_floor(newcomer);
         let name: Arc<str> = self.rooms[room].router.name.as_str().into();
         let peer = self.info(newcomer);
         self.cross_all(room, &Crossing::Entered { room: name, peer });
@@ -731,6 +764,7 @@ impl Engine {
         let room = &mut self.rooms[room_key];
         let before = room.router.peers.len();
         room.router.leave(key);
+        room.router.speech.forget(info.peer);
         self.counters.gauges.resized(before, room.router.peers.len());
         let name: Arc<str> = room.router.name.as_str().into();
         if room.router.is_empty() {
@@ -738,6 +772,7 @@ impl Engine {
             self.forget_remotes(room_key);
             let room = &mut self.rooms[room_key];
             self.timers.schedule(Due::Room(room_key), &mut room.scheduled, None);
+            self.timers.schedule(Due::Speech(room_key), &mut room.speech_due, None);
             if let Some(room) = self.rooms.remove(room_key) {
                 self.room_names.remove(&room.router.name);
                 self.counters.gauges.rooms -= 1;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::crossing::{Batch, Crossing, Item, Packet, Published};
 use super::{Engine, PUBLISHER_RTT, Room, Serving};
+use crate::config::TrackSource;
 use crate::counters::DropKind;
 use crate::drop::DropReason;
 use crate::event::{PeerEvent, PeerInfo};
@@ -82,6 +83,8 @@ impl Engine {
                     self.resubscribe_served(now, room);
                 }
             }
+            Crossing::Shows { track, source } => self.show(now, track, source),
+            Crossing::Floor { track } => self.follow_floor(now, from, track),
             Crossing::KeyframeWanted { track, layer } => self.want_for_remote(now, track, layer),
             Crossing::Message { room, channel, binary, data } => {
                 if let Some(key) = self.room_names.get(&*room).copied() {
@@ -131,9 +134,13 @@ impl Engine {
             kind: track.publication.kind,
             codec: track.publication.codec,
             rids: track.layers.iter().filter_map(|layer| layer.rid).collect(),
+            source: track.source,
         });
         let tracks = tracks.collect();
         self.cross(to, Crossing::Greet { room: name.clone(), peers, tracks });
+        if let Some(track) = self.floor_of(key) {
+            self.cross(to, Crossing::Floor { track });
+        }
     }
 
     /// The batch in which a packet of this room is to cross, if there is anybody to cross to.
@@ -178,6 +185,9 @@ impl Engine {
         let tracks: Vec<TrackName> =
             self.replicas.keys().copied().filter(|track| track.publisher == peer).collect();
         tracks.into_iter().for_each(|track| self.withdraw_remote(track));
+        if let Some(room) = self.rooms.get_mut(room) {
+            room.router.speech.forget(peer);
+        }
         if let Some((_, info)) = self.remotes.remove(&peer) {
             for other in self.rooms[room].router.peers.clone() {
                 self.emit(other, PeerEvent::PeerLeft(info.clone()));
@@ -186,13 +196,15 @@ impl Engine {
     }
 
     fn publish_remote(&mut self, room: RoomKey, track: Published) {
-        let Published { name, kind, codec, rids } = track;
+        let Published { name, kind, codec, rids, source } = track;
         // Whoever is not in the room publishes nothing in it.
         if !self.remotes.contains_key(&name.publisher) || self.replicas.contains_key(&name) {
             return;
         }
         let publication = Publication { publisher: name.publisher, mid: name.mid, kind, codec };
-        let key = self.rooms[room].router.publish(publication, &rids);
+        let router = &mut self.rooms[room].router;
+        let key = router.publish(publication, &rids);
+        router.tracks[key].source = source;
         self.replicas.insert(name, (room, key));
     }
 
@@ -282,7 +294,7 @@ impl Engine {
         packet: &Packet,
         (carried, payload): (&[u8], &[u8]),
     ) {
-        let received = Received {
+        let mut received = Received {
             track,
             layer: packet.layer,
             kind: packet.kind,
@@ -292,8 +304,9 @@ impl Engine {
             payload: 0..payload.len(),
             restarted: packet.restarted,
             torn: packet.torn,
+            resumed: packet.resumed,
         };
-        self.pass_on(now, room, &received, carried, payload);
+        self.pass_on(now, room, &mut received, carried, payload);
     }
 
     // ---- who is where ------------------------------------------------------------------------------
@@ -354,7 +367,8 @@ impl Engine {
             return;
         }
         let Publication { kind, codec, .. } = *publication;
-        let track = Published { name: publication.name(), kind, codec, rids: rids.to_vec() };
+        let source = TrackSource::Camera;
+        let track = Published { name: publication.name(), kind, codec, rids: rids.to_vec(), source };
         let name: Arc<str> = self.rooms[room].router.name.as_str().into();
         self.cross_all(room, &Crossing::Published { room: name, track });
     }

@@ -45,6 +45,7 @@ pub use clock::{Percent, ms, secs};
 use dice::Dice;
 pub use link::{Conditions, Link, Loss};
 use source::Source;
+pub use source::Voice;
 pub use tap::{Rtcp, Wire};
 
 /// Where the engine listens.
