@@ -12,7 +12,7 @@ use sluicegate::{PeerConfig, PeerId, Subscribe};
 
 use crate::ice;
 use crate::payload::{self, Stamp};
-use crate::sdp::{Answer, VP8};
+use crate::sdp::{Answer, OPUS, VP8};
 use crate::secure::{Identity, Secure};
 
 /// Chromium's offer to send one camera and one microphone.
@@ -184,6 +184,33 @@ impl Camera {
         let stamp = Stamp { publisher: 0, seq: self.sent, sent: 0, timestamp };
         let payload = len.saturating_sub(packet.len());
         payload::vp8(&mut packet, stamp, payload, at == 0, keyframe, frame as u16);
+        self.sent += 1;
+        packet
+    }
+}
+
+/// The audio of [`PUBLISH`]: Opus packets that say how loud they are.
+#[derive(Default)]
+pub struct Microphone {
+    sent: u64,
+}
+
+impl Microphone {
+    /// The stream that the offer announces.
+    pub const SSRC: u32 = 4_019_664_127;
+
+    /// The next 20 ms, `level` decibels below the loudest there is.
+    pub fn packet(&mut self, level: u8, len: usize) -> Vec<u8> {
+        let timestamp = (self.sent * 960) as u32;
+        let mut packet = vec![0x90, OPUS];
+        packet.extend((self.sent as u16).to_be_bytes());
+        packet.extend(timestamp.to_be_bytes());
+        packet.extend(Self::SSRC.to_be_bytes());
+        // RFC 8285 §4.2: the level (RFC 6464) is 1, mid 4; padded to a word.
+        packet.extend([0xbe, 0xde, 0, 1, 0x10, 0x80 | level, 0x40, b'0']);
+        let stamp = Stamp { publisher: 0, seq: self.sent, sent: 0, timestamp };
+        let payload = len.saturating_sub(packet.len());
+        payload::opus(&mut packet, stamp, payload);
         self.sent += 1;
         packet
     }
