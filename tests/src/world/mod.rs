@@ -349,6 +349,12 @@ impl World {
         Source::new(self.now, &mut self.dice, room, publisher as u32, self.key, true, bitrate)
     }
 
+    /// Likewise a microphone.
+    pub fn microphone(&mut self, room: &str, publisher: usize) -> Source {
+        let room = content::room_tag(room);
+        Source::new(self.now, &mut self.dice, room, publisher as u32, self.key, false, 40_000)
+    }
+
     /// Makes this worker's engine *the* engine for a while.
     pub fn on<T>(&mut self, worker: u16, act: impl FnOnce(&mut World) -> T) -> T {
         let Some(at) = usize::from(worker).checked_sub(1) else { return act(self) };

@@ -128,6 +128,14 @@ fn who_speaks_is_told_at_most_twice_a_second() {
         world.run(ms(170));
     }
     let told = world[wim].told(|event| matches!(event, PeerEvent::SpeakersChanged(_)));
+    let stats = world.engine.room_stats(world.now, "room").expect("somebody is in it");
+    let dominant = floors(&world, wim).last().and_then(|(_, name)| name.clone()).expect("somebody has it");
+    let dominant = people.iter().find(|person| world[**person].name == dominant).map(|it| world.peer(*it));
+    assert_eq!(stats.dominant_speaker, dominant);
+    assert!(stats.speakers.len() >= 4, "{stats:?}");
+    assert!(stats.speakers.iter().all(|(_, level)| (-80..=-15).contains(level)), "{stats:?}");
+    world.engine.sample(world.now);
+    assert_eq!(world.counters().gauges.active_speakers, stats.speakers.len() as u64);
     assert!(told.len() >= 5, "{}", told.len());
     assert!(told.windows(2).all(|pair| pair[1] - pair[0] >= ms(500)));
     people.iter().for_each(|person| world[*person].voice(Voice::Silent));
@@ -252,11 +260,11 @@ fn who_lies_about_his_level_is_heard_and_that_is_all() {
     world.run(secs(4));
     assert_eq!(names(&world, listeners[0]), some(&["23"]), "it has the floor …");
     world.run(secs(28));
-    for turn in 0..4 {
+    for honest in &people[..4] {
         let began = world.now;
-        speaks(&mut world, people[turn], secs(3));
-        let heard = words(&world, listeners[0], people[turn], began);
-        assert!(heard.len() > 140 && heard.windows(2).all(|pair| pair[1] == pair[0] + 1), "turn {turn}");
+        speaks(&mut world, *honest, secs(3));
+        let heard = words(&world, listeners[0], *honest, began);
+        assert!(heard.len() > 140 && heard.windows(2).all(|pair| pair[1] == pair[0] + 1), "{honest:?}");
     }
     assert_eq!(
         names(&world, listeners[0]),
