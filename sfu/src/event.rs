@@ -97,7 +97,7 @@ pub enum PeerEvent {
         cause: CapCause,
     },
     /// Somebody else has the floor of the room: the dominant speaker, who keeps it through silence and through the noises
-    /// of others. `None`: whoever had it has left. A newcomer is told who has it.
+    /// of others. `None`: whoever had it has left, or sends no audio any more. A newcomer is told who has it.
     ///
     /// It is found by what clients say of how loud they are (RFC 6464).
     DominantSpeaker(Option<PeerInfo>),

@@ -401,12 +401,13 @@ impl Engine {
         result
     }
 
-    /// Tells the host again what it may have missed: the slots, and the offer if one is pending or due.
+    /// Tells the host again what it may have missed: the slots, who has the floor, and the offer if one is pending or due.
     pub fn resync(&mut self, now: Instant, peer: PeerId) {
         let Some(key) = self.live(peer) else { return };
         self.serve(key, |engine| {
             engine.sessions[key].negotiation.rollback();
             engine.tell_slots(key);
+            engine.tell_floor(key);
             let room = engine.sessions[key].room;
             engine.resubscribe_peer(now, room, key);
         });

@@ -9,7 +9,7 @@ use crate::config::Audible;
 use crate::counters::DropKind;
 use crate::drop::{DropReason, FilterReason};
 use crate::event::PeerEvent;
-use crate::ids::{MediaKind, PeerId, RoomKey, TrackKey, TrackName};
+use crate::ids::{MediaKind, PeerId, PeerKey, RoomKey, TrackKey, TrackName};
 use crate::media::level::Level;
 use crate::router::Hush;
 use crate::session::negotiate::Extension;
@@ -222,7 +222,7 @@ impl Engine {
     }
 
     /// A newcomer is told who has the floor.
-    pub(super) fn tell_floor(&mut self, key: crate::ids::PeerKey) {
+    pub(super) fn tell_floor(&mut self, key: PeerKey) {
         let room = self.sessions[key].room;
         if let Some(info) = self.rooms[room].told.floor.and_then(|peer| self.publisher(peer)) {
             self.emit(key, PeerEvent::DominantSpeaker(Some(info)));

@@ -299,8 +299,8 @@ impl Peer {
         done.await.map_err(|_| NegotiateError::Gone)?
     }
 
-    /// Asks for what a [`PeerEvent::Lagged`] host may have missed: the slots come again, and so does an
-    /// offer that is still unanswered (a fresh one, which replaces it).
+    /// Asks for what a [`PeerEvent::Lagged`] host may have missed: the slots come again, who has the floor, and
+    /// an offer that is still unanswered (a fresh one, which replaces it).
     pub fn resync(&self) {
         let _ = self.send(Command::Resync { peer: self.shared.id });
     }
