@@ -15,6 +15,7 @@ mod layers;
 mod measures;
 mod outlets;
 mod repair;
+mod resume;
 mod stats;
 mod subscribe;
 mod timers;
@@ -44,7 +45,7 @@ use crate::saturation::measures::Measures;
 use crate::session::dtls::{Dtls, Fingerprint, Identity};
 use crate::session::feedback::Rtcp;
 use crate::session::ice::{Credentials, IceLite};
-use crate::session::negotiate::{LocalDescription, Negotiation, OfferError};
+use crate::session::negotiate::{LocalDescription, Negotiation, OfferError, RemoteDescription};
 use crate::session::trace::{self, JoinTrace};
 use crate::session::{Session, Start};
 use crate::units::Bitrate;
@@ -53,6 +54,7 @@ pub use channels::MessagePayload;
 use crossing::{Batch, Crossing};
 pub use flush::{Outlet, SendFault, Transmit};
 use hold::Hold;
+pub use resume::{Continuity, ResumeFault, Return, Standing};
 use timers::{Due, Timers};
 
 /// A peer that has not connected for this long is given up.
@@ -125,6 +127,16 @@ pub struct Engine {
     crossing_rooms: Vec<RoomKey>,
     /// Until when participants' time is counted.
     counted_until: Option<Instant>,
+}
+
+/// What an answered connection begins with.
+struct Prepared {
+    ufrag: String,
+    ice: IceLite,
+    dtls: Dtls,
+    negotiation: Negotiation,
+    reporter: Ssrc,
+    answer: String,
 }
 
 struct Room {
@@ -238,22 +250,9 @@ impl Engine {
         }
 
         let negotiating = trace::negotiating(span);
-        let credentials = self.fresh_credentials();
-        let random = self.random.clone();
-        let local = self.local_description(&credentials);
-        let mut negotiation = Negotiation::new(local, move || random_u32(&random));
-        if config.channels == DataChannels::Refused {
-            negotiation.refuse_channels();
-        }
-        let answer = negotiation.handle_offer(offer)?;
+        let Prepared { ufrag, ice, dtls, negotiation, reporter, answer } =
+            self.prepare(now, config.channels, offer)?;
         drop(negotiating);
-        let remote = negotiation.remote().ok_or(OfferError::IceCredentials)?;
-        let fingerprint = Fingerprint::parse(&remote.fingerprint_algorithm, &remote.fingerprint)
-            .ok_or(OfferError::MissingFingerprint)?;
-        let mut ice = IceLite::new(credentials.clone(), now);
-        ice.set_remote(&remote.ufrag);
-        let dtls = Dtls::new(self.config.identity.clone(), fingerprint, self.config.require_gcm, now);
-        let reporter = Ssrc(random_u32(&self.random) | 1);
 
         let room_key = self.room_named(room);
         let cap = config.publish_cap.or(self.config.publish_cap);
@@ -278,7 +277,7 @@ impl Engine {
             ))
         });
         self.serving = Serving::Peer(key);
-        self.book.add_ufrag(&credentials.ufrag, key);
+        self.book.add_ufrag(&ufrag, key);
         self.count_time(now);
         self.greet(room_key, key);
         let router = &mut self.rooms[room_key].router;
@@ -293,6 +292,27 @@ impl Engine {
         Ok((self.sessions[key].id, answer))
     }
 
+    /// Answers the offer of a connection that begins.
+    fn prepare(&mut self, now: Instant, channels: DataChannels, offer: &str) -> Result<Prepared, OfferError> {
+        let credentials = self.fresh_credentials();
+        let random = self.random.clone();
+        let local = self.local_description(&credentials);
+        let mut negotiation = Negotiation::new(local, move || random_u32(&random));
+        if channels == DataChannels::Refused {
+            negotiation.refuse_channels();
+        }
+        let answer = negotiation.handle_offer(offer)?;
+        let remote = negotiation.remote().ok_or(OfferError::IceCredentials)?;
+        let fingerprint = Fingerprint::parse(&remote.fingerprint_algorithm, &remote.fingerprint)
+            .ok_or(OfferError::MissingFingerprint)?;
+        let ufrag = credentials.ufrag.clone();
+        let mut ice = IceLite::new(credentials, now);
+        ice.set_remote(&remote.ufrag);
+        let dtls = Dtls::new(self.config.identity.clone(), fingerprint, self.config.require_gcm, now);
+        let reporter = Ssrc(random_u32(&self.random) | 1);
+        Ok(Prepared { ufrag, ice, dtls, negotiation, reporter, answer })
+    }
+
     /// Answers a renegotiation by the client.
     pub fn offer(&mut self, now: Instant, peer: PeerId, sdp: &str) -> Result<String, NegotiateError> {
         let key = self.live(peer).ok_or(NegotiateError::Gone)?;
@@ -300,19 +320,28 @@ impl Engine {
     }
 
     fn renegotiate(&mut self, now: Instant, key: PeerKey, sdp: &str) -> Result<String, NegotiateError> {
+        let offer = self.sessions[key].negotiation.read_offer(sdp)?;
+        Ok(self.renegotiate_by(now, key, &offer)?)
+    }
+
+    fn renegotiate_by(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        offer: &RemoteDescription,
+    ) -> Result<String, OfferError> {
         let negotiation = &self.sessions[key].negotiation;
-        let offer = negotiation.read_offer(sdp)?;
-        let restart = negotiation.is_restart(&offer).then(|| self.fresh_credentials());
+        let restart = negotiation.is_restart(offer).then(|| self.fresh_credentials());
         let described = restart.as_ref().map(|credentials| self.local_description(credentials));
         let session = &mut self.sessions[key];
         let before = described.map(|local| session.negotiation.replace_local(local));
-        let answer = match session.negotiation.handle_offer_of(&offer) {
+        let answer = match session.negotiation.handle_offer_of(offer) {
             Ok(answer) => answer,
             Err(error) => {
                 if let Some(before) = before {
                     session.negotiation.restore_local(before);
                 }
-                return Err(error.into());
+                return Err(error);
             }
         };
         if let Some(credentials) = restart {
@@ -469,6 +498,9 @@ impl Engine {
 
     fn serve_timeout(&mut self, now: Instant, key: PeerKey) {
         let session = &mut self.sessions[key];
+        if session.orphaned_until.is_some_and(|until| now >= until) {
+            return self.remove(now, key, LeaveReason::Orphaned);
+        }
         let expiry = session.ice.expire(now);
         for path in &expiry.removed {
             self.book.remove_path(path, key);
@@ -688,10 +720,7 @@ impl Engine {
         let room_key = session.room;
         if reason != LeaveReason::Internal {
             // After a fault inside it, the session's own goodbye is not to be trusted.
-            session.close(now);
-            while let Some(last) = session.poll_control() {
-                self.parting.push_back(last);
-            }
+            self.say_goodbye(now, key);
         }
         let outcome = match reason {
             LeaveReason::IceTimeout => JoinOutcome::IceTimeout,
@@ -699,35 +728,18 @@ impl Engine {
             LeaveReason::Internal => JoinOutcome::Internal,
             _ => JoinOutcome::Cancelled,
         };
-        let unfinished = (!session.is_connected()).then_some(outcome);
+        let unfinished = (!self.sessions[key].is_connected()).then_some(outcome);
         self.withdraw_all(key);
         self.emit(key, PeerEvent::Left(reason));
         let info = self.info(key);
         self.book.remove_peer(key);
-        if let Some(mut session) = self.sessions.remove(key) {
-            session.tell_crowded_out(&mut self.counters);
-            session.quality.end(&mut self.counters);
-            if let (Some(trace), Some(outcome)) = (&session.trace, unfinished) {
-                trace.on_end(outcome);
-            }
-            self.counters.selected_path(None, session.booked_path.map(|(_, kind)| kind));
-            if reason == LeaveReason::IceTimeout && session.ice.last_check().is_none() {
-                let refused = session.refused_checks;
-                let outcome = if refused { IceOutcome::Auth } else { IceOutcome::Timeout };
-                self.counters.ice_session(outcome, session.relay_offered());
-            }
-            self.timers.schedule(Due::Peer(key), &mut session.scheduled, None);
-            for (queued, kind) in session.queued_kinds() {
-                flush::unsent(&mut self.counters, kind, queued, DropReason::Expired);
-            }
+        if let Some(session) = self.sessions.remove(key) {
+            self.bury(key, session, unfinished);
         }
         self.count_time(now);
         self.counters.gauges.participants -= 1;
         self.counters.gauges.active_handles -= 1;
         self.counters.session_ended(end_reason(reason));
-        if let Some(outcome) = unfinished {
-            self.counters.joined(outcome);
-        }
         let room = &mut self.rooms[room_key];
         let before = room.router.peers.len();
         room.router.leave(key);
@@ -754,6 +766,38 @@ impl Engine {
         self.resubscribe(now, room_key);
     }
 
+    /// Says goodbye to the client, on the path that it has.
+    fn say_goodbye(&mut self, now: Instant, key: PeerKey) {
+        let session = &mut self.sessions[key];
+        session.close(now);
+        while let Some(last) = session.poll_control() {
+            self.parting.push_back(last);
+        }
+    }
+
+    /// Closes the books on a connection. `unfinished`: it never came about.
+    fn bury(&mut self, key: PeerKey, mut session: Box<Session>, unfinished: Option<JoinOutcome>) {
+        session.tell_crowded_out(&mut self.counters);
+        session.quality.end(&mut self.counters);
+        if let (Some(trace), Some(outcome)) = (&session.trace, unfinished) {
+            trace.on_end(outcome);
+        }
+        self.counters.selected_path(None, session.booked_path.map(|(_, kind)| kind));
+        if unfinished == Some(JoinOutcome::IceTimeout) && session.ice.last_check().is_none() {
+            let refused = session.refused_checks;
+            let outcome = if refused { IceOutcome::Auth } else { IceOutcome::Timeout };
+            self.counters.ice_session(outcome, session.relay_offered());
+        }
+        self.counters.gauges.orphaned_handles -= u64::from(session.orphaned_until.is_some());
+        self.timers.schedule(Due::Peer(key), &mut session.scheduled, None);
+        for (queued, kind) in session.queued_kinds() {
+            flush::unsent(&mut self.counters, kind, queued, DropReason::Expired);
+        }
+        if let Some(outcome) = unfinished {
+            self.counters.joined(outcome);
+        }
+    }
+
     fn emit(&mut self, key: PeerKey, event: PeerEvent) {
         if let Some(session) = self.sessions.get(key) {
             self.events.push_back((session.id, event));
@@ -770,7 +814,7 @@ impl Engine {
 
     fn reschedule(&mut self, key: PeerKey) {
         if let Some(session) = self.sessions.get_mut(key) {
-            let mut wanted = session.poll_timeout();
+            let mut wanted = [session.poll_timeout(), session.orphaned_until].into_iter().flatten().min();
             if !session.is_connected() {
                 let deadline = match session.warned_unreachable || session.ice.last_check().is_some() {
                     false => session.joined_at + self.config.unreachable_after,
@@ -838,6 +882,7 @@ fn end_reason(reason: LeaveReason) -> EndReason {
         LeaveReason::IceTimeout => EndReason::IceTimeout,
         LeaveReason::ConsentExpired => EndReason::ConsentExpired,
         LeaveReason::Shutdown => EndReason::Drained,
+        LeaveReason::Orphaned => EndReason::Orphaned,
         LeaveReason::DtlsFailed | LeaveReason::Internal => EndReason::Error,
     }
 }

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::config::{DataChannels, Subscribe};
+use crate::config::{DataChannels, LayerLimit, Subscribe};
 use crate::counters::{Counters, DropKind, PathKind, Relay};
 use crate::drop::DropReason;
 use crate::ids::{MediaKind, Mid, PeerId, RoomKey, Ssrc, TrackKey};
@@ -132,6 +132,10 @@ pub struct Session {
     pub dirty: bool,
     /// Among those that wait for more to send.
     pub held: bool,
+    /// Its host has lost its client, and media flows on until then.
+    pub orphaned_until: Option<Instant>,
+    /// What it was to get at most of whom, before it came back.
+    pub limits: Vec<(PeerId, MediaKind, LayerLimit)>,
     /// The engine's timer entry.
     pub scheduled: Option<Instant>,
     feedback: Feedback,
@@ -215,6 +219,8 @@ impl Session {
             warned_unreachable: false,
             dirty: false,
             held: false,
+            orphaned_until: None,
+            limits: Vec::new(),
             scheduled: None,
             feedback: Feedback::new(start.interceptors),
             secure: None,
@@ -432,6 +438,17 @@ impl Session {
     /// The slot of an m-line: the latest, should the line have been replaced.
     pub fn slot_index(&self, mid: Mid) -> Option<usize> {
         self.slots.iter().rposition(|slot| slot.mid == mid)
+    }
+
+    /// What the slot was to get at most of the one it carries now, before the peer came back.
+    pub fn recall_limit(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        let Some(publisher) = slot.source().map(|source| source.publisher) else { return };
+        let before =
+            self.limits.iter().position(|(whose, kind, _)| (*whose, *kind) == (publisher, slot.kind));
+        if let Some(before) = before {
+            slot.limit = self.limits.swap_remove(before).2;
+        }
     }
 
     /// Ends a published section: its streams are forgotten everywhere.

@@ -20,4 +20,5 @@ mod negotiation;
 mod outage;
 mod quality;
 mod repair;
+mod resume;
 mod slow;
