@@ -230,7 +230,7 @@ impl PeerShared {
     /// Has the peer leave for good, if this handle still holds it.
     fn let_go(&self) {
         if !self.events.is_closed() {
-            self.revoke();
+            self.revoke(None);
             let leave = Command::Leave { peer: self.id, events: self.events.clone() };
             // A worker that has ended has let everybody go.
             let _ = self.seat.worker().commands.send(leave);

@@ -95,8 +95,16 @@ pub(super) struct Returns {
     node: u64,
     ttl: Duration,
     grace: Duration,
-    /// Tokens that are good for nothing, though the store may not know it yet.
-    revoked: Mutex<Shelf<()>>,
+    /// What has become here of tokens, though the store may not know it yet.
+    spent: Mutex<Shelf<Spent>>,
+}
+
+/// Why a token is good for nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Spent {
+    Revoked,
+    /// Or it is being used.
+    Used,
 }
 
 impl Returns {
@@ -108,19 +116,20 @@ impl Returns {
             node: u64::from_ne_bytes(node),
             ttl: config.resume_within,
             grace: config.orphan_grace,
-            revoked: Mutex::default(),
+            spent: Mutex::default(),
         }
     }
 }
 
 impl PeerShared {
-    /// None of its tokens is good any more.
-    pub(super) fn revoke(&self) -> Vec<SessionKey> {
-        let tokens = std::mem::take(&mut *self.tokens.lock());
+    /// None of its tokens is good any more, but for one of which more is known.
+    pub(super) fn revoke(&self, but: Option<SessionKey>) -> Vec<SessionKey> {
+        let mut tokens = std::mem::take(&mut *self.tokens.lock());
+        tokens.retain(|key| Some(*key) != but);
         let returns = &self.seat.room.sfu.returns;
         let now = clock::now();
-        let mut revoked = returns.revoked.lock();
-        tokens.iter().for_each(|key| revoked.put(now, *key, (), returns.ttl));
+        let mut spent = returns.spent.lock();
+        tokens.iter().for_each(|key| spent.put(now, *key, Spent::Revoked, returns.ttl));
         tokens
     }
 }
@@ -155,7 +164,7 @@ impl Peer {
             (tokens.len() > TOKENS).then(|| tokens.remove(0))
         };
         if let Some(outdated) = outdated {
-            returns.revoked.lock().put(now, outdated, (), returns.ttl);
+            returns.spent.lock().put(now, outdated, Spent::Revoked, returns.ttl);
             returns.store.take(outdated).await?;
         }
         if shared.events.is_closed() {
@@ -174,7 +183,7 @@ impl Peer {
     /// [`ResumeTokenError::Store`] when the host's store fails; here they are revoked all the same.
     pub async fn revoke_resume_tokens(&self) -> Result<(), ResumeTokenError> {
         let store = &self.shared.seat.room.sfu.returns.store;
-        for key in self.shared.revoke() {
+        for key in self.shared.revoke(None) {
             store.take(key).await?;
         }
         Ok(())
@@ -251,13 +260,17 @@ impl Sfu {
         let worker = there.as_ref().map_or(0, |held| held.seat.worker);
         self.shared.admit_return(worker)?;
         self.spend(&imprint).await?;
-        let came = self.take_place(resume, carried.clone(), there, offer).await;
+        let came = self.take_place(resume, carried.clone(), (there, imprint.key), offer).await;
         if came.is_err() {
             // Nobody has come back with it. It lives no longer for that.
             let now = clock::now();
             let left = token.expires().saturating_sub(clock::epoch_millis(now, now));
             let ttl = Duration::from_millis(left).min(returns.ttl);
             returns.store.put(imprint.key, Record::Good(Box::new(carried)).to_bytes(), ttl).await?;
+            let mut spent = returns.spent.lock();
+            if spent.get(now, imprint.key) == Some(&Spent::Used) {
+                spent.take(now, imprint.key);
+            }
         }
         came
     }
@@ -270,20 +283,22 @@ impl Sfu {
         room: Option<&str>,
     ) -> Result<Carried, ResumeError> {
         let returns = &self.shared.returns;
-        let revoked = returns.revoked.lock().get(clock::now(), imprint.key).is_some();
+        let spent = returns.spent.lock().get(clock::now(), imprint.key).copied();
         let kept = returns.store.get(imprint.key).await?;
         let record = kept.and_then(|bytes| Record::from_bytes(&bytes));
         let Some(record) = record.filter(|record| record.proof().matches(&imprint.proof)) else {
             let now = clock::now();
             return Err(match token.expires() <= clock::epoch_millis(now, now) {
-                _ if revoked => ResumeError::Revoked,
+                _ if spent == Some(Spent::Revoked) => ResumeError::Revoked,
+                // Somebody has taken the record, and not put back yet what became of it.
+                _ if spent == Some(Spent::Used) => ResumeError::Used,
                 true => ResumeError::Expired,
                 false => ResumeError::Unknown,
             });
         };
         match record {
             Record::Used(_) => Err(ResumeError::Used),
-            Record::Good(_) if revoked => Err(ResumeError::Revoked),
+            Record::Good(_) if spent == Some(Spent::Revoked) => Err(ResumeError::Revoked),
             Record::Good(carried) if room.is_some_and(|room| room != carried.room) => {
                 Err(ResumeError::OtherRoom)
             }
@@ -294,6 +309,13 @@ impl Sfu {
     /// Of all who come with a token at the same time, one gets past here.
     async fn spend(&self, imprint: &Imprint) -> Result<(), ResumeError> {
         let returns = &self.shared.returns;
+        {
+            let (now, mut spent) = (clock::now(), returns.spent.lock());
+            if spent.get(now, imprint.key) == Some(&Spent::Revoked) {
+                return Err(ResumeError::Revoked);
+            }
+            spent.put(now, imprint.key, Spent::Used, returns.ttl);
+        }
         let taken = returns.store.take(imprint.key).await?;
         let won = taken.and_then(|bytes| Record::from_bytes(&bytes)).is_some_and(|record| {
             matches!(record, Record::Good(_)) && record.proof().matches(&imprint.proof)
@@ -314,7 +336,7 @@ impl Sfu {
         &self,
         resume: Resume,
         carried: Carried,
-        there: Option<Arc<PeerShared>>,
+        (there, used): (Option<Arc<PeerShared>>, SessionKey),
         offer: &str,
     ) -> Result<(Peer, String), ResumeError> {
         let span = resume.span.clone().unwrap_or_else(Span::current);
@@ -329,13 +351,17 @@ impl Sfu {
                 }
                 Err(ResumeFault::Offer(error)) => return Err(error.into()),
                 Ok(came) => {
-                    for other in held.revoke() {
+                    for other in held.revoke(Some(used)) {
                         // Here they are revoked whatever the store says.
                         let _ = self.shared.returns.store.take(other).await;
                     }
                     return Ok(came);
                 }
             }
+        }
+        // Who was let go while it was on its way back is not let in by another door.
+        if self.shared.returns.spent.lock().get(clock::now(), used) == Some(&Spent::Revoked) {
+            return Err(ResumeError::Revoked);
         }
         let room = self.room_again(&carried.room);
         let standing = carried.standing();
