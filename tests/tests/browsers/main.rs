@@ -10,4 +10,5 @@ mod narrow;
 mod network;
 mod person;
 mod pulse;
+mod signalling;
 mod simulcast;
