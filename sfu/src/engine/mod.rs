@@ -5,6 +5,7 @@
 //! draining after it.
 
 pub mod book;
+mod burden;
 mod caps;
 mod channels;
 pub mod crossing;
@@ -144,6 +145,8 @@ struct Room {
     scheduled: Option<Instant>,
     /// On what all who are in it publish together.
     cap: Option<Bitrate>,
+    /// The share of its video that the load leaves it.
+    kept: f64,
     /// Other engines that have peers in it, and what is about to cross to them.
     outlets: Vec<u16>,
     batch: Batch,
@@ -682,6 +685,7 @@ impl Engine {
             router: Router::new(name),
             scheduled: None,
             cap: self.room_caps.get(name).copied(),
+            kept: 1.0,
             outlets: Vec::new(),
             batch: Batch::default(),
             heard: BTreeMap::new(),

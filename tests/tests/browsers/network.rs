@@ -125,6 +125,11 @@ impl Network {
         Ok(scrape::sum(&self.demo.metrics().await?, "sfu_nacked_packets_total", &labels))
     }
 
+    /// How often anybody has been given another layer.
+    pub async fn switched(&self) -> std::io::Result<u64> {
+        Ok(scrape::sum(&self.demo.metrics().await?, "sfu_layer_switches_total", &[]))
+    }
+
     /// What became of requests and layers, as the SFU counts it.
     pub async fn feedback(&self) -> std::io::Result<String> {
         let wanted = [
