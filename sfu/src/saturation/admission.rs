@@ -246,7 +246,7 @@ impl Door {
         let reserves = for_good && request.scope != AdmissionScope::Room;
         let reserved = match reserves {
             true => desk.reserved.add(since_start, cost),
-            false => desk.reserved.total(since_start) + cost,
+            false => desk.reserved.with(since_start, cost),
         };
         let load = desk.slow() + reserved;
         let room = self.room(now);
