@@ -9,8 +9,10 @@ use std::net::IpAddr;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use sluicegate::{Config, PeerConfig, Sfu, Subscribe, TrackFilter};
+use sluicegate::{Config, JoinError, PeerConfig, Refused, RoomError, Sfu, Subscribe, TrackFilter};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -40,11 +42,23 @@ async fn watch(State(sfu): State<Sfu>, Path(room): Path<String>, offer: String) 
 
 /// Answers the offer and keeps the peer until it leaves: dropping the last handle would end it.
 async fn seat(sfu: &Sfu, room: &str, config: PeerConfig, offer: &str) -> Answer {
-    let room = sfu.room(room).map_err(|full| (StatusCode::SERVICE_UNAVAILABLE, full.to_string()))?;
-    let joined = room.join(config, offer).await;
-    let (peer, answer) = joined.map_err(|wrong| (StatusCode::BAD_REQUEST, wrong.to_string()))?;
+    let room = sfu.room(room).map_err(|error| match error {
+        RoomError::Refused(refused) => busy(&refused),
+        error => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
+    })?;
+    let (peer, answer) = room.join(config, offer).await.map_err(|error| match error {
+        JoinError::Refused(refused) => busy(&refused),
+        JoinError::Offer(wrong) => (StatusCode::BAD_REQUEST, wrong.to_string()).into_response(),
+        error => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
+    })?;
     tokio::spawn(async move { while peer.next_event().await.is_some() {} });
     Ok(answer)
 }
 
-type Answer = Result<String, (StatusCode, String)>;
+/// There is no room now: says when to ask again.
+fn busy(refused: &Refused) -> Response {
+    let wait = refused.retry_after.as_secs_f64().ceil().to_string();
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, wait)], refused.to_string()).into_response()
+}
+
+type Answer = Result<String, Response>;

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::host::{Closing, Host};
 use crate::name::Name;
 use crate::refusal::sentence;
-use crate::roster::Member;
+use crate::roster::{Member, Ticket};
 use crate::startup::StartupError;
 
 /// Seats bots 1 to `count`. They stay until the host closes.
@@ -41,6 +41,7 @@ struct Bot {
     room: Name,
     number: u8,
     seat: Seat,
+    ticket: Ticket,
     audio: Outlet,
     video: Outlet,
 }
@@ -54,8 +55,8 @@ impl Bot {
         // Twenty bots that watched each other would be 380 streams that nobody sees.
         let config = PeerConfig::new(name.as_str()).subscribe(Subscribe::Nothing);
         let seat = seat(&host.sfu().room(room.as_str())?, config, client.connection).await?;
-        host.roster().enter(room, Member { peer: seat.peer().id(), name });
-        Ok(Bot { host: host.clone(), room: room.clone(), number, seat, audio, video })
+        let ticket = host.roster().enter(room, Member { peer: seat.peer().id(), name });
+        Ok(Bot { host: host.clone(), room: room.clone(), number, seat, ticket, audio, video })
     }
 
     /// Plays until the host closes; the host waits until `closing` is dropped.
@@ -93,7 +94,7 @@ impl Bot {
 
 impl Drop for Bot {
     fn drop(&mut self) {
-        self.host.roster().leave(&self.room, self.seat.peer().id());
+        self.host.roster().leave(&self.room, self.ticket);
     }
 }
 

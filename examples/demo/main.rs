@@ -14,6 +14,7 @@ mod seat;
 mod sessions;
 mod site;
 mod socket;
+mod standing;
 mod startup;
 mod tally;
 mod tls;
@@ -115,7 +116,8 @@ fn reachable_at(args: &Serve) -> Result<Vec<Reachable>, StartupError> {
 }
 
 fn config(args: &Serve, announce: &[Reachable]) -> Config {
-    let mut config = Config::new(args.media).saturation(args.saturation.into());
+    let config = Config::new(args.media).saturation(args.saturation.into());
+    let mut config = config.resume_within(socket::TOKEN_TTL);
     for reachable in announce {
         config = match *reachable {
             Reachable::Ip(ip) => config.announce(ip),

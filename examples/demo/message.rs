@@ -7,14 +7,33 @@ use sluicegate::{MediaKind, PeerId, SlotInfo};
 
 use crate::refusal::Refusal;
 use crate::roster::{Member, as_text};
+use crate::standing::Standing;
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum FromClient {
-    Join { sdp: String },
-    Offer { sdp: String },
-    Answer { sdp: String },
-    Limit { mid: String, spatial: Option<u8>, temporal: Option<u8> },
+    Join {
+        sdp: String,
+    },
+    /// It was here before.
+    Resume {
+        token: String,
+        sdp: String,
+        /// Its media flows still: the offer is of that connection.
+        #[serde(default)]
+        in_place: bool,
+    },
+    Offer {
+        sdp: String,
+    },
+    Answer {
+        sdp: String,
+    },
+    Limit {
+        mid: String,
+        spatial: Option<u8>,
+        temporal: Option<u8>,
+    },
     Leave,
 }
 
@@ -27,6 +46,14 @@ pub enum ToClient {
         answer: String,
         peers: Vec<Member>,
     },
+    /// What lets the client come back, instead of what it was given before.
+    Token {
+        token: String,
+        /// In seconds, from now on: how long it is good for.
+        within: u64,
+    },
+    /// How the server and the client stand: at the beginning, and when it has changed.
+    Standing(Standing),
     Offer {
         sdp: String,
     },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use sluicegate::{JoinError, NegotiateError, OfferError, Refused, RoomError};
+use sluicegate::{JoinError, NegotiateError, OfferError, Refused, ResumeError, RoomError};
 
 use crate::token::TokenError;
 
@@ -78,6 +78,21 @@ impl From<JoinError> for Refusal {
     }
 }
 
+impl From<ResumeError> for Refusal {
+    fn from(error: ResumeError) -> Refusal {
+        match error {
+            ResumeError::ConnectionGone => {
+                Refusal::new(StatusCode::CONFLICT, CONNECTION_GONE, sentence(&error))
+            }
+            ResumeError::Offer(_) => Refusal::bad_offer(error),
+            ResumeError::Refused(refused) => refused.into(),
+            ResumeError::Full { .. } => Refusal::busy(error),
+            ResumeError::Store(_) | ResumeError::Shutdown => Refusal::fault(error),
+            _ => Refusal::new(StatusCode::GONE, NO_RESUME, sentence(&error)),
+        }
+    }
+}
+
 impl From<NegotiateError> for Refusal {
     fn from(error: NegotiateError) -> Refusal {
         match error {
@@ -124,5 +139,10 @@ pub fn sentence(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// The client may come back, but with a new connection.
+pub const CONNECTION_GONE: &str = "connection-gone";
+/// It may not: it has to join.
+pub const NO_RESUME: &str = "no-resume";
 
 const RETRY_AFTER: Duration = Duration::from_secs(5);

@@ -3,14 +3,14 @@
 use std::sync::{Mutex, PoisonError};
 
 use sluicegate::signaling::IceStatus;
-use sluicegate::{LeaveReason, Peer, PeerConfig, PeerEvent, Subscribe};
+use sluicegate::{LeaveReason, Peer, PeerConfig, PeerEvent, Resume, Subscribe};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::host::{Entry, Host};
 use crate::name::Name;
 use crate::refusal::Refusal;
-use crate::roster::Member;
+use crate::roster::{Member, Ticket};
 
 /// Dropping the seat leaves the room.
 pub struct Seat {
@@ -18,6 +18,7 @@ pub struct Seat {
     room: Name,
     door: Door,
     peer: Peer,
+    ticket: Ticket,
     /// When it was answered, until it has a path to us.
     searching: Mutex<Option<Instant>>,
 }
@@ -43,9 +44,35 @@ impl Seat {
         let config = PeerConfig::new(entry.name.as_str()).subscribe(subscribe);
         let (peer, answer) = room.join(config, offer).await?;
         info!(room = %entry.room, peer = %peer.id(), ?door, "joined");
-        host.roster().enter(&entry.room, Member { peer: peer.id(), name: entry.name.to_string() });
+        Ok((Seat::of(host, entry, door, peer), answer))
+    }
+
+    /// Takes up again what the client has lost.
+    pub async fn resume(
+        host: &Host,
+        entry: &Entry,
+        resume: Resume,
+        offer: &str,
+    ) -> Result<(Seat, String), Refusal> {
+        let resumed = host.sfu().resume(resume.room(entry.room.as_str()), offer).await;
+        let (peer, answer) = resumed?;
+        info!(room = %entry.room, peer = %peer.id(), "came back");
+        Ok((Seat::of(host, entry, Door::Page, peer), answer))
+    }
+
+    fn of(host: &Host, entry: &Entry, door: Door, peer: Peer) -> Seat {
+        // As who it was: a name in the address is only asked for by the door.
+        let member = Member { peer: peer.id(), name: peer.name().to_owned() };
+        let ticket = host.roster().enter(&entry.room, member);
         let searching = Mutex::new(Some(Instant::now()));
-        Ok((Seat { host: host.clone(), room: entry.room.clone(), door, peer, searching }, answer))
+        Seat { host: host.clone(), room: entry.room.clone(), door, peer, ticket, searching }
+    }
+
+    /// The client is lost, and its media flows on for a while: until it comes back, or does not.
+    pub fn orphan(self) {
+        info!(room = %self.room, peer = %self.peer.id(), "lost its signalling");
+        self.peer.orphaned();
+        tokio::spawn(async move { while self.next_event().await.is_some() {} });
     }
 
     pub fn room(&self) -> &Name {
@@ -94,18 +121,14 @@ impl Seat {
 
     /// Keeps the peer until it leaves, for those who have nobody to tell.
     pub async fn drain(&self) {
-        while let Some(event) = self.next_event().await {
-            if matches!(event, PeerEvent::Left(_)) {
-                return;
-            }
-        }
+        while self.next_event().await.is_some() {}
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         self.peer.leave();
-        self.host.roster().leave(&self.room, self.peer.id());
-        info!(room = %self.room, peer = %self.peer.id(), door = ?self.door, "left");
+        self.host.roster().leave(&self.room, self.ticket);
+        info!(room = %self.room, peer = %self.peer.id(), door = ?self.door, "gave up its seat");
     }
 }

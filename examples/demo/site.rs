@@ -28,6 +28,7 @@ pub fn router(host: Host) -> Router {
         .route("/digest.js", get(async || script(include_str!("page/digest.js"))))
         .route("/meter.js", get(async || script(include_str!("page/meter.js"))))
         .route("/pulse.js", get(async || script(include_str!("page/pulse.js"))))
+        .route("/standing.js", get(async || script(include_str!("page/standing.js"))))
         .route("/tiles.js", get(async || script(include_str!("page/tiles.js"))))
         .route("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("page/style.css"))))
         .route("/ws/{room}", get(socket::open))
@@ -241,6 +242,7 @@ mod tests {
             "/media.js",
             "/meter.js",
             "/pulse.js",
+            "/standing.js",
             "/tiles.js",
             "/style.css",
             "/metrics",

@@ -8,14 +8,15 @@ use axum::extract::{Path, Query as UrlQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use sluicegate::signaling::{MessageType, Op, Outcome};
-use sluicegate::{Bitrate, LayerLimit, PeerEvent, PeerInfo, Subscribe};
+use sluicegate::{Bitrate, LayerLimit, PeerEvent, PeerInfo, Resume, Subscribe};
 use tokio::time::{interval, timeout};
 
 use crate::host::{Closing, Entry, Host, Query};
 use crate::message::{FromClient, ToClient};
-use crate::refusal::Refusal;
+use crate::refusal::{CONNECTION_GONE, NO_RESUME, Refusal};
 use crate::roster::Member;
 use crate::seat::{Door, Seat};
+use crate::standing::Standing;
 use crate::tally::tally;
 
 /// Checks the request before the upgrade: a plain GET of the same address hears why it would be
@@ -45,6 +46,12 @@ pub async fn open(
     }))
 }
 
+/// How a client asks to be let in.
+enum Ask {
+    Join { sdp: String },
+    Resume { resume: Resume, sdp: String },
+}
+
 struct Conversation {
     host: Host,
     entry: Entry,
@@ -68,6 +75,8 @@ enum End {
     Refused(Refusal),
     /// The engine let the peer go.
     Ended(String),
+    /// The client has come back on another socket.
+    TakenOver,
     /// The client reads more slowly than events come, and has missed some.
     Lagged,
     /// The server shuts down.
@@ -78,7 +87,15 @@ impl Conversation {
     async fn run(mut self) {
         let end = match self.wait_for_join().await {
             // The seat is given up before the goodbye: the room must not wait for a slow socket.
-            Ok(seat) => self.converse(seat).await,
+            Ok(seat) => {
+                let end = self.converse(&seat).await;
+                match end {
+                    // Its signalling is lost, and nothing else.
+                    End::Gone | End::Silent | End::Lagged => seat.orphan(),
+                    _ => drop(seat),
+                }
+                end
+            }
             Err(end) => end,
         };
         self.say_goodbye(end).await;
@@ -86,21 +103,45 @@ impl Conversation {
 
     async fn wait_for_join(&mut self) -> Result<Seat, End> {
         let mut closing = self.closing.clone();
-        let sdp = tokio::select! {
-            sdp = timeout(JOIN_WITHIN, self.hear_join()) => sdp.unwrap_or(Err(End::Silent))?,
-            _ = closing.begins() => return Err(End::Closing),
-        };
-        let taken = Seat::take(&self.host, &self.entry, Door::Page, Subscribe::Auto, &sdp).await;
-        let (seat, answer) = self.tally(Op::Join, taken).map_err(End::Refused)?;
-        self.send(ToClient::Joined { peer: seat.peer().id(), answer, peers: seat.others() }).await?;
-        Ok(seat)
+        loop {
+            let asked = tokio::select! {
+                asked = timeout(JOIN_WITHIN, self.hear_join()) => asked.unwrap_or(Err(End::Silent))?,
+                _ = closing.begins() => return Err(End::Closing),
+            };
+            let taken = match asked {
+                Ask::Join { sdp } => {
+                    Seat::take(&self.host, &self.entry, Door::Page, Subscribe::Auto, &sdp).await
+                }
+                Ask::Resume { resume, sdp } => Seat::resume(&self.host, &self.entry, resume, &sdp).await,
+            };
+            match self.tally(Op::Join, taken) {
+                Ok((seat, answer)) => {
+                    let (peer, peers) = (seat.peer().id(), seat.others());
+                    self.send(ToClient::Joined { peer, answer, peers }).await?;
+                    return Ok(seat);
+                }
+                // It asks again at once, with a new connection.
+                Err(refusal) if refusal.code == CONNECTION_GONE => self.send(refusal.into()).await?,
+                Err(refusal) => return Err(End::Refused(refusal)),
+            }
+        }
     }
 
-    async fn hear_join(&mut self) -> Result<String, End> {
+    async fn hear_join(&mut self) -> Result<Ask, End> {
         loop {
             let frame = self.socket.recv().await;
             match self.understand(frame).await? {
-                Some(FromClient::Join { sdp }) => return Ok(sdp),
+                Some(FromClient::Resume { token, sdp, in_place }) => {
+                    let resume = Resume::new(token);
+                    return Ok(Ask::Resume {
+                        resume: if in_place { resume.in_place() } else { resume },
+                        sdp,
+                    });
+                }
+                Some(FromClient::Join { .. }) if self.entry.returning => {
+                    self.object("not-joined", "send `resume`; to join, come without `resume=1`").await?
+                }
+                Some(FromClient::Join { sdp }) => return Ok(Ask::Join { sdp }),
                 Some(FromClient::Leave) => return Err(self.let_go()),
                 Some(_) => self.object("not-joined", "send `join` first").await?,
                 None => {}
@@ -108,27 +149,51 @@ impl Conversation {
         }
     }
 
-    async fn converse(&mut self, seat: Seat) -> End {
+    async fn converse(&mut self, seat: &Seat) -> End {
         let mut closing = self.closing.clone();
         let mut pings = interval(PING_EVERY);
+        let mut tokens = interval(TOKEN_EVERY);
+        let mut looks = interval(LOOK_EVERY);
+        let mut standing = None;
         let mut unanswered = 0;
         loop {
             let step = tokio::select! {
                 frame = self.socket.recv() => {
                     unanswered = 0;
-                    self.on_frame(&seat, frame).await
+                    self.on_frame(seat, frame).await
                 }
                 event = seat.next_event() => self.on_event(event).await,
                 _ = pings.tick() => {
                     unanswered += 1;
                     self.ping(unanswered).await
                 }
+                _ = tokens.tick() => self.give_token(seat).await,
+                _ = looks.tick() => self.tell_standing(seat, &mut standing).await,
                 _ = closing.begins() => Err(End::Closing),
             };
             if let Err(end) = step {
                 return end;
             }
         }
+    }
+
+    async fn give_token(&mut self, seat: &Seat) -> Result<(), End> {
+        match seat.peer().resume_token().await {
+            Ok(token) => {
+                self.send(ToClient::Token { token: token.to_string(), within: TOKEN_TTL.as_secs() }).await
+            }
+            // The event that says so is on its way.
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn tell_standing(&mut self, seat: &Seat, told: &mut Option<Standing>) -> Result<(), End> {
+        let standing = Standing::of(&self.host, seat.peer()).await;
+        if told.as_ref() == Some(&standing) {
+            return Ok(());
+        }
+        *told = Some(standing.clone());
+        self.send(ToClient::Standing(standing)).await
     }
 
     async fn on_frame(
@@ -140,7 +205,7 @@ impl Conversation {
             return Ok(());
         };
         let reply = match message {
-            FromClient::Join { .. } => {
+            FromClient::Join { .. } | FromClient::Resume { .. } => {
                 return self.object("already-joined", "this socket has joined already").await;
             }
             FromClient::Offer { sdp } => {
@@ -173,6 +238,7 @@ impl Conversation {
     async fn on_event(&mut self, event: Option<PeerEvent>) -> Result<(), End> {
         let message = match event {
             None => return Err(End::Ended("gone".to_owned())),
+            Some(PeerEvent::TakenOver) => return Err(End::TakenOver),
             Some(PeerEvent::Left(reason)) => return Err(End::Ended(format!("{reason:?}"))),
             Some(PeerEvent::Lagged(_)) => return Err(End::Lagged),
             Some(PeerEvent::Offer { sdp }) => ToClient::Offer { sdp },
@@ -273,14 +339,21 @@ impl Conversation {
             End::Babble => (1008, "too many messages that are none".to_owned(), false),
             End::Silent => (4408, "nothing was heard from you in time".to_owned(), true),
             End::Ended(reason) => (4410, format!("the engine let you go: {reason}"), true),
-            End::Lagged => (4429, "you missed events; join again".to_owned(), true),
+            End::TakenOver => (4409, "you came back on another connection".to_owned(), false),
+            End::Lagged => (4429, "you missed events; come back".to_owned(), true),
             End::Refused(refusal) => {
-                let retry = refusal.status.is_server_error();
+                let lost = refusal.code == NO_RESUME;
+                let retry = refusal.status.is_server_error() || lost;
                 let message = refusal.message.clone();
                 if self.send(refusal.into()).await.is_err() {
                     return;
                 }
-                (if retry { 4503 } else { 4400 }, message, retry)
+                let code = match retry {
+                    true if lost => 4404,
+                    true => 4503,
+                    false => 4400,
+                };
+                (code, message, retry)
             }
         };
         let _ = self.send(ToClient::Bye { reason, retry }).await;
@@ -296,6 +369,11 @@ const SEND_WITHIN: Duration = Duration::from_secs(10);
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// 45 s of silence.
 const MAX_UNANSWERED: u32 = 3;
+/// Half of what the engine's tokens are good for: who loses its signalling has as long as its media flows on.
+const TOKEN_EVERY: Duration = Duration::from_secs(60);
+pub const TOKEN_TTL: Duration = Duration::from_secs(120);
+/// How often it is looked how the client stands.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Enough to see one's bug in the error messages.
 const MAX_MISTAKES: u32 = 8;
 

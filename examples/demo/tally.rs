@@ -34,6 +34,7 @@ fn endpoints() -> Vec<Endpoint> {
         "/media.js",
         "/meter.js",
         "/pulse.js",
+        "/standing.js",
         "/tiles.js",
         "/style.css",
     ];
@@ -71,7 +72,7 @@ pub fn tally<T>(signaling: &SignalingMetrics, op: Op, result: Result<T, Refusal>
 impl FromClient {
     pub fn kind(&self) -> MessageType {
         match self {
-            FromClient::Join { .. } => MessageType::Join,
+            FromClient::Join { .. } | FromClient::Resume { .. } => MessageType::Join,
             FromClient::Offer { .. } => MessageType::Offer,
             FromClient::Answer { .. } => MessageType::Answer,
             FromClient::Limit { .. } => MessageType::Limit,
@@ -92,7 +93,10 @@ impl ToClient {
             ToClient::Cap { .. } => MessageType::Cap,
             ToClient::Layer { .. } => MessageType::Layer,
             ToClient::CodecMissing { .. } => MessageType::CodecMissing,
-            ToClient::Draining { .. } | ToClient::Floor { .. } => MessageType::Other,
+            ToClient::Draining { .. }
+            | ToClient::Floor { .. }
+            | ToClient::Token { .. }
+            | ToClient::Standing(_) => MessageType::Other,
             ToClient::Unreachable { .. } => MessageType::Unreachable,
             ToClient::Error { .. } => MessageType::Error,
             ToClient::Bye { .. } => MessageType::Bye,

@@ -27,6 +27,10 @@ pub struct Config {
     pub(crate) pin_workers: bool,
     pub(crate) saturation: Saturation,
     pub(crate) probation: bool,
+    pub(crate) resume_within: Duration,
+    pub(crate) orphan_grace: Duration,
+    #[cfg(feature = "shell")]
+    pub(crate) sessions: Option<std::sync::Arc<dyn crate::resume::SessionStore>>,
 }
 
 /// Bounds on what peers can make grow. The defaults are far above what calls need.
@@ -82,6 +86,10 @@ impl Config {
             pin_workers: true,
             saturation: Saturation::Act,
             probation: false,
+            resume_within: RESUME_WITHIN,
+            orphan_grace: ORPHAN_GRACE,
+            #[cfg(feature = "shell")]
+            sessions: None,
         }
     }
 
@@ -132,12 +140,41 @@ impl Config {
         self
     }
 
+    /// How long a resume token is good for ([`Peer::resume_token`](crate::Peer::resume_token)), from when it is given
+    /// out. Default: 2 minutes. A host that gives its clients a fresh one in half of that time lets them come back for at
+    /// least as long as media outlives their signalling.
+    pub fn resume_within(mut self, ttl: Duration) -> Self {
+        self.resume_within = ttl;
+        self
+    }
+
+    /// How long media flows for a peer whose host has lost its client ([`Peer::orphaned`](crate::Peer::orphaned)).
+    /// Default: a minute.
+    pub fn orphan_grace(mut self, grace: Duration) -> Self {
+        self.orphan_grace = grace;
+        self
+    }
+
+    /// Where records of peers that may come back are kept. Default: in this process
+    /// ([`MemoryStore`](crate::MemoryStore)); with one that several nodes share, who loses one node comes back on
+    /// another.
+    #[cfg(feature = "shell")]
+    pub fn session_store(mut self, store: impl crate::resume::SessionStore) -> Self {
+        self.sessions = Some(std::sync::Arc::new(store));
+        self
+    }
+
     /// Whether each worker is bound to one CPU. Default: yes, where there are as many CPUs as workers.
     pub fn pin_workers(mut self, pin: bool) -> Self {
         self.pin_workers = pin;
         self
     }
 }
+
+/// Twice the grace: renewed in half of it, a token is good for the other half when signalling is lost.
+const RESUME_WITHIN: Duration = Duration::from_secs(120);
+/// A signalling server restarts within this, and clients find it again.
+const ORPHAN_GRACE: Duration = Duration::from_secs(60);
 
 /// What an SFU does about its own load.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]

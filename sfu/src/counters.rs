@@ -23,8 +23,8 @@ pub use labels::{
     Admission, AdmissionDecision, AdmissionScope, Axis, Direction, DropKind, DtlsOutcome, DtlsResult,
     EndReason, IceOutcome, IceResult, IoOp, JoinOutcome, JoinResult, Label, Leg, LossThreshold,
     MessageOutcome, Mitigation, PanicScope, PathKind, Pressure, QualityLimit, Queue, Relay, RepairOutcome,
-    ReportOutcome, RequestOutcome, RoomSize, SrtpProfile, Stage, Step, SwitchCause, TrafficKind,
-    Transmission, Transport, Turn, can_occur,
+    ReportOutcome, RequestOutcome, ResumeOutcome, RoomSize, SrtpProfile, Stage, Step, SwitchCause,
+    TrafficKind, Transmission, Transport, Turn, can_occur,
 };
 
 /// What packets cost to count is measured against a build that does not: `SLUICEGATE_BENCH_UNRECORDED=1 cargo bench
@@ -152,6 +152,8 @@ cells! {
         pub participants: u64,
         /// Live peer connections.
         pub active_handles: u64,
+        /// Those of them whose host has lost its client.
+        pub orphaned_handles: u64,
         /// Participants with at least one unmuted published track.
         pub publishers: u64,
         /// Participants with at least one unpaused subscription.

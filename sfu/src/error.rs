@@ -206,3 +206,63 @@ pub enum CapError {
         mid: String,
     },
 }
+
+/// [`Peer::resume_token`](crate::Peer::resume_token) gave none.
+#[cfg(feature = "shell")]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResumeTokenError {
+    /// The peer has left.
+    #[error("the peer has left")]
+    Gone,
+    /// The session store did not take the record.
+    #[error(transparent)]
+    Store(#[from] crate::resume::StoreError),
+}
+
+/// [`Sfu::resume`](crate::Sfu::resume) refused. Nothing has changed then, and but for
+/// [`Used`](ResumeError::Used) and what is no token at all, the token is as good as it was.
+#[cfg(feature = "shell")]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResumeError {
+    /// No such token was given out: it is forged or mangled, or was given out and forgotten long ago.
+    #[error("not a resume token of ours")]
+    Unknown,
+    /// Its time is up.
+    #[error("the resume token has expired")]
+    Expired,
+    /// Somebody has come back with it.
+    #[error("the resume token has been used")]
+    Used,
+    /// The peer it was for was let go, or came back with another one.
+    #[error("the resume token has been revoked")]
+    Revoked,
+    /// It is for another room than [`Resume::room`](crate::Resume::room) names.
+    #[error("the resume token is for another room")]
+    OtherRoom,
+    /// [`Resume::in_place`](crate::Resume::in_place) was asked for, and the peer's connection is gone, or not the one
+    /// that the offer is of: let the client come with a new one.
+    #[error("the connection to come back on is gone")]
+    ConnectionGone,
+    /// The client's offer cannot be answered.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    /// A configured limit is reached.
+    #[error("{what} is full: {limit} peers")]
+    Full {
+        /// `room` or `worker`.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// The node takes nobody back now: everybody has left it, to be served elsewhere.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The session store did not answer.
+    #[error(transparent)]
+    Store(#[from] crate::resume::StoreError),
+    /// The SFU is shutting down.
+    #[error("the sfu is shutting down")]
+    Shutdown,
+}

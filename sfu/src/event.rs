@@ -131,6 +131,9 @@ pub enum PeerEvent {
     },
     /// The peer is gone; nothing follows.
     Left(LeaveReason),
+    /// The client has come back ([`Sfu::resume`](crate::Sfu::resume)), and another handle holds the peer, which is still there:
+    /// nothing follows here. What this handle is asked for is answered as if the peer were gone, and dropping it does nothing.
+    TakenOver,
     /// The host read too slowly: this many events before this one were dropped.
     /// [`Peer::resync`](crate::Peer::resync) brings back those that matter.
     Lagged(u64),
@@ -287,6 +290,8 @@ pub enum LeaveReason {
     ConsentExpired,
     /// The DTLS handshake did not succeed.
     DtlsFailed,
+    /// Its host marked it orphaned ([`Peer::orphaned`](crate::Peer::orphaned)), and nobody came back for it in time.
+    Orphaned,
     /// A fault inside the SFU cost this peer its session; the process goes on.
     Internal,
     /// The SFU shut down.

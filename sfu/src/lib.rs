@@ -63,6 +63,8 @@ mod ids;
 pub mod interceptors;
 mod media;
 mod path;
+#[cfg(feature = "shell")]
+mod resume;
 mod router;
 mod saturation;
 mod seq;
@@ -82,7 +84,9 @@ pub mod sans_io {
         ReportOutcome, RequestOutcome, SrtpProfile, Transmission,
     };
     pub use crate::engine::crossing::Crossing;
-    pub use crate::engine::{Engine, EngineConfig, Outlet, SendFault, Transmit};
+    pub use crate::engine::{
+        Continuity, Engine, EngineConfig, Outlet, ResumeFault, Return, SendFault, Standing, Transmit,
+    };
     pub use crate::ids::Ssrc;
     pub use crate::path::Path;
     pub use crate::saturation::measures::Measures;
@@ -127,6 +131,8 @@ pub use error::{
     AnswerError, CapError, DrainError, JoinError, MessageError, NegotiateError, OfferError, RefusalReason,
     Refused, RoomError, StartError,
 };
+#[cfg(feature = "shell")]
+pub use error::{ResumeError, ResumeTokenError};
 pub use event::{
     Cap, CapCause, CapExplanation, CapScope, ClientReport, LayerInfo, LeaveReason, PeerEvent, PeerInfo,
     QualityLimit, Rejection, SlotInfo,
@@ -144,4 +150,6 @@ pub use metrics::{
 #[cfg(feature = "shell")]
 pub use prometheus_client;
 #[cfg(feature = "shell")]
-pub use shell::{AdmissionReport, LoadReport, Peer, Room, Sfu, WorkerLoad};
+pub use resume::{NoToken, ResumeToken, SessionKey, SessionStore, StoreError, StoreFuture};
+#[cfg(feature = "shell")]
+pub use shell::{AdmissionReport, LoadReport, MemoryStore, Peer, Resume, Room, Sfu, WorkerLoad};

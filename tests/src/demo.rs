@@ -53,6 +53,16 @@ impl Demo {
         SocketAddr::new(namespace::ADDRESS.parse().expect("an address"), MEDIA_PORT)
     }
 
+    /// It begins to drain, for as long as it was told to.
+    pub fn drain(&self) {
+        self.process.ask_to_leave();
+    }
+
+    /// Where it serves its pages and signalling.
+    pub fn http(&self) -> SocketAddr {
+        HTTP.parse().expect("an address")
+    }
+
     /// What a scrape of `/metrics` says.
     pub async fn metrics(&self) -> std::io::Result<String> {
         get("/metrics").await

@@ -4,6 +4,7 @@ pub mod bombs;
 pub mod browser;
 pub mod demo;
 pub mod example;
+pub mod line;
 pub mod relay;
 pub mod repository;
 pub mod scrape;

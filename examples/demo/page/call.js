@@ -6,7 +6,8 @@ import { Digest, INTERVAL as DIGEST_INTERVAL, LABEL as TELEMETRY } from "./diges
 import { openCamera, openTestMedia, whyNoCamera } from "./media.js";
 import { Meter, inboundSample, outboundSample } from "./meter.js";
 import { INTERVAL, Pulse, bytesReceived } from "./pulse.js";
-import { Tiles } from "./tiles.js";
+import { Standing, explainRefusal } from "./standing.js";
+import { Tiles, formatBitrate } from "./tiles.js";
 
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
@@ -25,6 +26,12 @@ class Call {
     this.people = new Map();
     this.floor = null;
     this.chat = new Chat(name);
+    this.standing = new Standing(formatBitrate);
+    this.ws = this.pc = null;
+    this.retired = [];
+    // What lets the page come back, and until when; and what the server said when it had no room.
+    this.pass = null;
+    this.refusal = null;
     this.attempt = 0;
     this.over = false;
     this.showSelf();
@@ -33,37 +40,72 @@ class Call {
     this.digestTimer = setInterval(() => this.sendDigest(), DIGEST_INTERVAL);
     this.feelPulse();
     this.onOnline = () => this.retryNow();
-    this.onOffline = () => this.ws?.readyState !== WebSocket.OPEN && this.sayOffline();
+    this.onOffline = () => this.ws?.readyState !== WebSocket.OPEN && !this.isHeard() && this.sayOffline();
     addEventListener("online", this.onOnline);
     addEventListener("offline", this.onOffline);
     this.connect();
   }
 
-  get address() {
+  // Who comes back brings a token of the server's, and needs no other.
+  address(returning) {
     const query = new URLSearchParams({ name: this.name });
-    if (this.token) query.set("token", this.token);
+    if (returning) query.set("resume", "1");
+    else if (this.token) query.set("token", this.token);
     return new URL(`ws/${encodeURIComponent(this.room)}?${query}`, location.href);
   }
 
   /* -- connecting -- */
 
+  // There is one way in, and one way back. Signalling and media break apart from each other: media that lives is kept,
+  // whatever becomes of the socket. With a token of the server's the page comes back as who it was; without one it joins.
   connect() {
-    clearTimeout(this.retryTimer);
-    this.drop();
-    setStatus("connecting", this.attempt === 0 ? "Connecting…" : "Reconnecting…");
-    const address = this.address;
+    this.stopWaiting();
+    const returning = this.pass !== null && performance.now() < this.pass.until;
+    const inPlace = returning && this.mediaLives();
+    if (!inPlace) this.openMedia(returning);
+    if (!this.isHeard()) setStatus("connecting", this.attempt === 0 ? "Connecting…" : "Reconnecting…");
+    this.openSocket(returning, () => (returning ? this.resume(inPlace) : this.join()));
+  }
+
+  openSocket(returning, greet) {
+    this.ws?.close();
+    const address = this.address(returning);
     address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
     const ws = (this.ws = new WebSocket(address));
-    const pc = (this.pc = new RTCPeerConnection());
     this.reached = false;
     this.joined = false;
+    this.bye = null;
+    // Stale sockets keep quiet.
+    const current = () => this.ws === ws && !this.over;
+    ws.onopen = () => {
+      if (!current()) return;
+      this.reached = true;
+      this.enqueue(greet);
+    };
+    ws.onmessage = ({ data }) => {
+      if (!current()) return;
+      const message = JSON.parse(data);
+      // A goodbye must be known before the socket closes; the rest waits its turn.
+      if (message.type === "bye") this.bye = message;
+      else this.enqueue(() => current() && this.onMessage(message));
+    };
+    ws.onclose = () => current() && this.onSocketClosed(returning);
+  }
+
+  // A new connection for media; the old one and what it showed go. Whom it showed stays in sight while the page comes back.
+  openMedia(returning) {
+    if (returning) this.retireMedia();
+    else {
+      this.closeMedia();
+      this.clear();
+    }
+    const pc = (this.pc = new RTCPeerConnection());
+    this.answered = false;
     this.slots = [];
     this.meters = new Map();
     this.pulse = new Pulse();
     this.work = Promise.resolve();
-    this.bye = null;
-    // Stale connections keep quiet.
-    const current = () => this.ws === ws && !this.over;
+    const current = () => this.pc === pc && !this.over;
 
     pc.addTransceiver(this.source.audio ?? "audio", { direction: "sendonly", streams: [this.source.stream] });
     this.videoSender = pc.addTransceiver(this.source.video ?? "video", {
@@ -82,22 +124,6 @@ class Call {
     if (!this.source.camOn) this.videoSender.replaceTrack(null);
     pc.onnegotiationneeded = () => current() && this.joined && this.enqueue(() => this.negotiate());
     pc.onconnectionstatechange = () => current() && this.onConnectionState();
-
-    ws.onopen = () => {
-      this.reached = true;
-      this.enqueue(async () => {
-        await pc.setLocalDescription();
-        this.send({ type: "join", sdp: pc.localDescription.sdp });
-      });
-    };
-    ws.onmessage = ({ data }) => {
-      if (!current()) return;
-      const message = JSON.parse(data);
-      // A goodbye must be known before the socket closes; the rest waits its turn.
-      if (message.type === "bye") this.bye = message;
-      else this.enqueue(() => this.onMessage(message));
-    };
-    ws.onclose = () => current() && this.onSocketClosed();
   }
 
   // Negotiation steps run one after the other, and those of a dropped connection not at all.
@@ -110,57 +136,109 @@ class Call {
 
   onBroken(error) {
     console.error("negotiation failed", error);
+    // What it has agreed to is not to be relied upon.
+    this.retireMedia();
     this.reconnect();
   }
 
-  send(message) {
-    if (this.ws.readyState === WebSocket.OPEN) this.ws.send(JSON.stringify(message));
+  async join() {
+    await this.pc.setLocalDescription();
+    this.send({ type: "join", sdp: this.pc.localDescription.sdp });
   }
 
-  // Lets go of the connection and of what it showed.
-  drop() {
-    const { ws, pc } = this;
-    this.ws = this.pc = null;
-    ws?.close();
-    pc?.close();
+  async resume(inPlace) {
+    const { pc } = this;
+    // The network may be another by now.
+    if (inPlace && pc.connectionState !== "connected") pc.restartIce();
+    await pc.setLocalDescription();
+    this.send({ type: "resume", token: this.pass.token, sdp: pc.localDescription.sdp, in_place: inPlace });
+  }
+
+  send(message) {
+    if (this.ws?.readyState === WebSocket.OPEN) this.ws.send(JSON.stringify(message));
+  }
+
+  // It was answered, and is not known to be lost.
+  mediaLives() {
+    return this.pc !== null && this.answered && !["failed", "closed"].includes(this.pc.connectionState);
+  }
+
+  // The others are seen and heard, whatever signalling does.
+  isHeard() {
+    return this.mediaLives() && this.pc.connectionState === "connected";
+  }
+
+  // The server takes a closed connection for a goodbye: this one goes when another has taken its place.
+  retireMedia() {
+    if (this.pc) this.retired.push(this.pc);
+    this.pc = null;
     this.chat.carry(null);
+  }
+
+  closeRetired() {
+    for (const pc of this.retired.splice(0)) pc.close();
+  }
+
+  closeMedia() {
+    this.retireMedia();
+    this.closeRetired();
+  }
+
+  // Nobody is here any more, as far as the page knows.
+  clear() {
     this.tiles.keepOnly(new Set([SELF]));
     this.people.clear();
     this.showPeople();
   }
 
-  async onSocketClosed() {
+  async onSocketClosed(returning) {
     const ws = this.ws;
     if (this.bye && !this.bye.retry) return this.end(this.bye.reason);
     if (!this.reached) {
       // The browser hides why a WebSocket was refused; a plain GET of its address tells.
-      const refusal = await this.askWhyRefused();
+      const refusal = await this.askWhyRefused(returning);
       if (this.ws !== ws) return;
       if (refusal) return this.end(refusal);
     }
     this.reconnect();
   }
 
-  async askWhyRefused() {
+  async askWhyRefused(returning) {
     try {
-      const response = await fetch(this.address);
+      const response = await fetch(this.address(returning));
+      const words = (await response.text()).trim();
+      if (response.status === 503) this.onRefused(words, Number(response.headers.get("Retry-After")));
       const definite = response.status >= 400 && response.status < 500 && response.status !== 426;
-      return definite ? (await response.text()).trim() : null;
+      return definite ? words : null;
     } catch {
       return null;
     }
   }
 
-  // Waits twice as long each time, up to 15 s, and a random half of it less: when a server
-  // restarts, its clients should not all come at once.
+  // Waits twice as long each time, up to 15 s, or 5 s while the call goes on, and a random half of it less: when a server
+  // restarts, its clients should not all come at once. One that has said when to come is asked then.
   reconnect() {
-    clearTimeout(this.retryTimer);
-    this.drop();
-    const longest = Math.min(15_000, 500 * 2 ** Math.min(this.attempt++, 10));
-    const wait = longest * (0.5 + 0.5 * Math.random());
-    if (!navigator.onLine || (!this.reached && this.attempt > 1)) this.sayOffline();
-    else setStatus("reconnecting", wait < 1500 ? "Reconnecting…" : `Reconnecting in ${Math.round(wait / 1000)} s…`);
+    this.stopWaiting();
+    const longest = Math.min(this.isHeard() ? 5_000 : 15_000, 500 * 2 ** Math.min(this.attempt++, 10));
+    const wait = this.refusal ? this.refusal.after * 1000 : longest * (0.5 + 0.5 * Math.random());
+    this.retryAt = performance.now() + wait;
     this.retryTimer = setTimeout(() => this.connect(), wait);
+    this.sayWaiting();
+    this.waitingTimer = setInterval(() => this.sayWaiting(), 250);
+  }
+
+  stopWaiting() {
+    clearTimeout(this.retryTimer);
+    clearInterval(this.waitingTimer);
+  }
+
+  sayWaiting() {
+    const seconds = Math.max(1, Math.ceil((this.retryAt - performance.now()) / 1000));
+    if (this.isHeard()) setStatus("reconnecting", "The call goes on; finding the server again…");
+    else if (this.refusal) setStatus("waiting", `No room; trying again in ${seconds} s`);
+    else if (!navigator.onLine || (!this.reached && this.attempt > 1)) this.sayOffline();
+    else setStatus("reconnecting", seconds < 2 ? "Reconnecting…" : `Reconnecting in ${seconds} s…`);
+    if (this.refusal && banner === "busy") $("wait").textContent = `Trying again in ${seconds} s, all by itself.`;
   }
 
   retryNow() {
@@ -173,12 +251,18 @@ class Call {
     setStatus("offline", `Offline: ${why}; trying again`);
   }
 
+  // The server has no room for this client now, and says when to ask again.
+  onRefused(words, after) {
+    this.refusal = { after: Math.max(1, after || 5) };
+    const wait = Object.assign(text("p", ""), { id: "wait" });
+    const [headline, why] = explainRefusal(words);
+    showBanner("busy", [text("h2", headline), text("p", why), wait]);
+  }
+
   onConnectionState() {
     switch (this.pc.connectionState) {
       case "connected":
-        this.attempt = 0;
-        setStatus("connected", "Connected");
-        hideBanner("unreachable");
+        this.settled();
         break;
       case "disconnected":
         setStatus("reconnecting", "Connection interrupted…");
@@ -188,6 +272,14 @@ class Call {
         this.reconnect();
         break;
     }
+  }
+
+  // Signalling and media are both there.
+  settled() {
+    if (!this.joined || this.pc.connectionState !== "connected") return;
+    this.attempt = 0;
+    setStatus("connected", "Connected");
+    hideBanner("unreachable");
   }
 
   // Restarts ICE when the path has died and the browser does not know yet.
@@ -214,10 +306,28 @@ class Call {
     switch (message.type) {
       case "joined":
         await pc.setRemoteDescription({ type: "answer", sdp: message.answer });
-        this.joined = true;
+        this.joined = this.answered = true;
+        this.closeRetired();
+        this.refusal = null;
+        hideBanner("busy");
+        hideBanner("draining");
         this.peer = message.peer;
-        for (const { peer, name } of message.peers) this.people.set(peer, name);
+        this.people = new Map(message.peers.map(({ peer, name }) => [peer, name]));
+        this.tiles.keepOnly(new Set([SELF, ...this.people.keys()]));
         this.showPeople();
+        this.settled();
+        break;
+      case "token":
+        this.pass = { token: message.token, until: performance.now() + 1000 * message.within };
+        break;
+      case "draining":
+        showBanner("draining", [
+          text("h2", "This server is about to restart"),
+          text("p", `The call goes on for up to ${message.deadline} s. The page comes back by itself.`),
+        ]);
+        break;
+      case "standing":
+        this.standing.show(message);
         break;
       case "offer":
         // Rolls back an offer of our own; the browser then asks to negotiate again.
@@ -262,7 +372,17 @@ class Call {
         // After a glare the engine's offer comes, and ours again after it.
         if (message.code !== "glare") console.warn(`${message.code}: ${message.message}`);
         if (message.code === "gone") this.reconnect();
-        if (message.code === "busy") showBanner("busy", [text("h2", "The server has no room just now"), text("p", message.message)]);
+        if (message.code === "busy") this.onRefused(message.message, message.retry_after);
+        // The server knows this client, but its old connection is gone: a new one, on the same socket.
+        if (message.code === "connection-gone") {
+          this.openMedia(true);
+          this.enqueue(() => this.resume(false));
+        }
+        // It does not: the page joins, as soon as the socket has closed.
+        if (message.code === "no-resume") {
+          this.pass = null;
+          this.closeMedia();
+        }
         break;
     }
   }
@@ -384,13 +504,18 @@ class Call {
 
   end(reason) {
     this.over = true;
-    clearTimeout(this.retryTimer);
+    this.stopWaiting();
     clearInterval(this.figuresTimer);
     clearInterval(this.speechTimer);
     clearInterval(this.digestTimer);
     removeEventListener("online", this.onOnline);
     removeEventListener("offline", this.onOffline);
-    this.drop();
+    const { ws } = this;
+    this.ws = null;
+    ws?.close();
+    this.closeMedia();
+    this.clear();
+    this.standing.hide();
     this.tiles.remove(SELF);
     this.source.close();
     showLobby(reason);

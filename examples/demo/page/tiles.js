@@ -64,8 +64,8 @@ class Tile {
 
   // The most the engine lets this peer send.
   setCap(bps) {
-    this.element.dataset.cap = bps;
-    this.element.querySelector(".cap").textContent = `limit ${formatBitrate(bps)}`;
+    this.element.dataset.cap = bps ?? "";
+    this.element.querySelector(".cap").textContent = bps === null ? "" : `limit ${formatBitrate(bps)}`;
   }
 
   remove() {
@@ -117,7 +117,7 @@ export class Tiles {
   }
 }
 
-function formatBitrate(bits) {
+export function formatBitrate(bits) {
   return bits >= 1e6 ? `${(bits / 1e6).toFixed(1)} Mb/s` : `${Math.round(bits / 1e3)} kb/s`;
 }
 

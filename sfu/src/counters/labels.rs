@@ -292,8 +292,20 @@ labels! {
         IceTimeout = "ice_timeout",
         /// Consent to send ran out, RFC 7675.
         ConsentExpired = "consent_expired",
+        /// Its host lost its client, who did not come back in time.
+        Orphaned = "orphaned",
+        /// Its client came back with another connection.
+        Resumed = "resumed",
         /// Our fault, or the peer broke the protocol.
         Error = "error",
+    }
+
+    /// Whether a client could come back as who it was.
+    pub enum ResumeOutcome {
+        /// It could.
+        Ok = "ok",
+        /// Its token or its offer was no good.
+        Failed = "failed",
     }
 
     /// How much a contained panic cost.

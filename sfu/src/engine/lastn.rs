@@ -67,11 +67,24 @@ impl Engine {
         else {
             return false;
         };
-        let track = TrackName { publisher: peer, mid };
-        let room = self.sessions[key].room;
-        self.serve(key, |engine| engine.show(now, track, source));
-        self.cross_all(room, &Crossing::Shows { track, source });
+        self.serve(key, |engine| engine.show_as(now, TrackName { publisher: peer, mid }, source));
         true
+    }
+
+    /// Here and on all engines with peers in its room.
+    pub(super) fn show_as(&mut self, now: Instant, track: TrackName, source: TrackSource) {
+        let Some((room, _)) = self.place_of(track) else { return };
+        self.show(now, track, source);
+        self.cross_all(room, &Crossing::Shows { track, source });
+    }
+
+    /// What a peer here publishes that is not somebody.
+    pub(super) fn screens_of(&self, key: PeerKey) -> Vec<TrackName> {
+        let session = &self.sessions[key];
+        let tracks = &self.rooms[session.room].router.tracks;
+        let shows = |track| tracks.get(track).is_some_and(|track| track.source == TrackSource::Screen);
+        let screens = session.uplinks.iter().filter(|uplink| shows(uplink.track));
+        screens.map(|uplink| TrackName { publisher: session.id, mid: uplink.mid }).collect()
     }
 
     pub(super) fn show(&mut self, now: Instant, track: TrackName, source: TrackSource) {

@@ -24,6 +24,16 @@ use crate::session::negotiate::{Negotiation, OfferError};
 use crate::session::trace;
 use crate::session::{Session, Start};
 
+/// What an answered connection begins with.
+pub(super) struct Prepared {
+    pub(super) ufrag: String,
+    pub(super) ice: IceLite,
+    pub(super) dtls: Dtls,
+    pub(super) negotiation: Negotiation,
+    pub(super) reporter: Ssrc,
+    pub(super) answer: String,
+}
+
 impl Engine {
     /// Admits a peer to a room, which comes into being with its first peer. Returns its id and the answer
     /// to its offer.
@@ -72,22 +82,9 @@ impl Engine {
         }
 
         let negotiating = trace::negotiating(span);
-        let credentials = self.fresh_credentials();
-        let random = self.random.clone();
-        let local = self.local_description(&credentials);
-        let mut negotiation = Negotiation::new(local, move || random_u32(&random));
-        if config.channels == DataChannels::Refused {
-            negotiation.refuse_channels();
-        }
-        let answer = negotiation.handle_offer(offer)?;
+        let Prepared { ufrag, ice, dtls, negotiation, reporter, answer } =
+            self.prepare(now, config.channels, offer)?;
         drop(negotiating);
-        let remote = negotiation.remote().ok_or(OfferError::IceCredentials)?;
-        let fingerprint = Fingerprint::parse(&remote.fingerprint_algorithm, &remote.fingerprint)
-            .ok_or(OfferError::MissingFingerprint)?;
-        let mut ice = IceLite::new(credentials.clone(), now);
-        ice.set_remote(&remote.ufrag);
-        let dtls = Dtls::new(self.config.identity.clone(), fingerprint, self.config.require_gcm, now);
-        let reporter = Ssrc(random_u32(&self.random) | 1);
 
         let room_key = self.room_named(now, room);
         let cap = config.publish_cap.or(self.config.publish_cap);
@@ -112,7 +109,7 @@ impl Engine {
             ))
         });
         self.serving = Serving::Peer(key);
-        self.book.add_ufrag(&credentials.ufrag, key);
+        self.book.add_ufrag(&ufrag, key);
         self.count_time(now);
         self.greet(room_key, key);
         let router = &mut self.rooms[room_key].router;
@@ -123,6 +120,32 @@ impl Engine {
         self.sync_and_resubscribe(now, key);
         drop(subscribing);
         Ok((self.sessions[key].id, answer))
+    }
+
+    /// Answers the offer of a connection that begins.
+    pub(super) fn prepare(
+        &mut self,
+        now: Instant,
+        channels: DataChannels,
+        offer: &str,
+    ) -> Result<Prepared, OfferError> {
+        let credentials = self.fresh_credentials();
+        let random = self.random.clone();
+        let local = self.local_description(&credentials);
+        let mut negotiation = Negotiation::new(local, move || random_u32(&random));
+        if channels == DataChannels::Refused {
+            negotiation.refuse_channels();
+        }
+        let answer = negotiation.handle_offer(offer)?;
+        let remote = negotiation.remote().ok_or(OfferError::IceCredentials)?;
+        let fingerprint = Fingerprint::parse(&remote.fingerprint_algorithm, &remote.fingerprint)
+            .ok_or(OfferError::MissingFingerprint)?;
+        let ufrag = credentials.ufrag.clone();
+        let mut ice = IceLite::new(credentials, now);
+        ice.set_remote(&remote.ufrag);
+        let dtls = Dtls::new(self.config.identity.clone(), fingerprint, self.config.require_gcm, now);
+        let reporter = Ssrc(random_u32(&self.random) | 1);
+        Ok(Prepared { ufrag, ice, dtls, negotiation, reporter, answer })
     }
 
     /// Lets a peer go, with a goodbye on its path.
@@ -189,14 +212,11 @@ impl Engine {
     }
 
     pub(super) fn remove(&mut self, now: Instant, key: PeerKey, reason: LeaveReason) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(session) = self.sessions.get(key) else { return };
         let room_key = session.room;
         if reason != LeaveReason::Internal {
             // After a fault inside it, the session's own goodbye is not to be trusted.
-            session.close(now);
-            while let Some(last) = session.poll_control() {
-                self.parting.push_back(last);
-            }
+            self.say_goodbye(now, key);
         }
         let outcome = match reason {
             LeaveReason::IceTimeout => JoinOutcome::IceTimeout,
@@ -204,35 +224,18 @@ impl Engine {
             LeaveReason::Internal => JoinOutcome::Internal,
             _ => JoinOutcome::Cancelled,
         };
-        let unfinished = (!session.is_connected()).then_some(outcome);
+        let unfinished = (!self.sessions[key].is_connected()).then_some(outcome);
         let published = self.withdraw_all(key);
         self.emit(key, PeerEvent::Left(reason));
         let info = self.info(key);
         self.book.remove_peer(key);
-        if let Some(mut session) = self.sessions.remove(key) {
-            session.tell_crowded_out(&mut self.counters);
-            session.quality.end(&mut self.counters);
-            if let (Some(trace), Some(outcome)) = (&session.trace, unfinished) {
-                trace.on_end(outcome);
-            }
-            self.counters.selected_path(None, session.booked_path.map(|(_, kind)| kind));
-            if reason == LeaveReason::IceTimeout && session.ice.last_check().is_none() {
-                let refused = session.refused_checks;
-                let outcome = if refused { IceOutcome::Auth } else { IceOutcome::Timeout };
-                self.counters.ice_session(outcome, session.relay_offered());
-            }
-            self.timers.schedule(Due::Peer(key), &mut session.scheduled, None);
-            for (queued, kind) in session.queued_kinds() {
-                flush::unsent(&mut self.counters, kind, queued, DropReason::Expired);
-            }
+        if let Some(session) = self.sessions.remove(key) {
+            self.bury(key, session, unfinished);
         }
         self.count_time(now);
         self.counters.gauges.participants -= 1;
         self.counters.gauges.active_handles -= 1;
         self.counters.session_ended(end_reason(reason));
-        if let Some(outcome) = unfinished {
-            self.counters.joined(outcome);
-        }
         let room = &mut self.rooms[room_key];
         let before = room.router.peers.len();
         room.router.leave(key);
@@ -262,6 +265,38 @@ impl Engine {
             self.resubscribe(now, room_key);
         }
     }
+
+    /// Says goodbye to the client, on the path that it has.
+    pub(super) fn say_goodbye(&mut self, now: Instant, key: PeerKey) {
+        let session = &mut self.sessions[key];
+        session.close(now);
+        while let Some(last) = session.poll_control() {
+            self.parting.push_back(last);
+        }
+    }
+
+    /// Closes the books on a connection. `unfinished`: it never came about.
+    pub(super) fn bury(&mut self, key: PeerKey, mut session: Box<Session>, unfinished: Option<JoinOutcome>) {
+        session.tell_crowded_out(&mut self.counters);
+        session.quality.end(&mut self.counters);
+        if let (Some(trace), Some(outcome)) = (&session.trace, unfinished) {
+            trace.on_end(outcome);
+        }
+        self.counters.selected_path(None, session.booked_path.map(|(_, kind)| kind));
+        if unfinished == Some(JoinOutcome::IceTimeout) && session.ice.last_check().is_none() {
+            let refused = session.refused_checks;
+            let outcome = if refused { IceOutcome::Auth } else { IceOutcome::Timeout };
+            self.counters.ice_session(outcome, session.relay_offered());
+        }
+        self.counters.gauges.orphaned_handles -= u64::from(session.orphaned_until.is_some());
+        self.timers.schedule(Due::Peer(key), &mut session.scheduled, None);
+        for (queued, kind) in session.queued_kinds() {
+            flush::unsent(&mut self.counters, kind, queued, DropReason::Expired);
+        }
+        if let Some(outcome) = unfinished {
+            self.counters.joined(outcome);
+        }
+    }
 }
 
 fn end_reason(reason: LeaveReason) -> EndReason {
@@ -270,6 +305,7 @@ fn end_reason(reason: LeaveReason) -> EndReason {
         LeaveReason::IceTimeout => EndReason::IceTimeout,
         LeaveReason::ConsentExpired => EndReason::ConsentExpired,
         LeaveReason::Shutdown => EndReason::Drained,
+        LeaveReason::Orphaned => EndReason::Orphaned,
         LeaveReason::DtlsFailed | LeaveReason::Internal => EndReason::Error,
     }
 }

@@ -20,6 +20,7 @@ mod outlets;
 mod panics;
 mod remotes;
 mod repair;
+mod resume;
 mod speakers;
 mod stats;
 mod subscribe;
@@ -47,7 +48,7 @@ use crate::session::Session;
 use crate::session::dtls::Identity;
 use crate::session::feedback::Rtcp;
 use crate::session::ice::Credentials;
-use crate::session::negotiate::LocalDescription;
+use crate::session::negotiate::{LocalDescription, OfferError, RemoteDescription};
 use crate::session::trace::JoinTrace;
 use crate::units::Bitrate;
 use book::AddressBook;
@@ -56,6 +57,7 @@ use crossing::{Batch, Crossing};
 pub use flush::{Outlet, SendFault, Transmit};
 use hold::Hold;
 use remotes::Remotes;
+pub use resume::{Continuity, ResumeFault, Return, Standing};
 use speakers::Told;
 use timers::{Due, Timers};
 
@@ -216,19 +218,28 @@ impl Engine {
     }
 
     fn renegotiate(&mut self, now: Instant, key: PeerKey, sdp: &str) -> Result<String, NegotiateError> {
+        let offer = self.sessions[key].negotiation.read_offer(sdp)?;
+        Ok(self.renegotiate_by(now, key, &offer)?)
+    }
+
+    fn renegotiate_by(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        offer: &RemoteDescription,
+    ) -> Result<String, OfferError> {
         let negotiation = &self.sessions[key].negotiation;
-        let offer = negotiation.read_offer(sdp)?;
-        let restart = negotiation.is_restart(&offer).then(|| self.fresh_credentials());
+        let restart = negotiation.is_restart(offer).then(|| self.fresh_credentials());
         let described = restart.as_ref().map(|credentials| self.local_description(credentials));
         let session = &mut self.sessions[key];
         let before = described.map(|local| session.negotiation.replace_local(local));
-        let answer = match session.negotiation.handle_offer_of(&offer) {
+        let answer = match session.negotiation.handle_offer_of(offer) {
             Ok(answer) => answer,
             Err(error) => {
                 if let Some(before) = before {
                     session.negotiation.restore_local(before);
                 }
-                return Err(error.into());
+                return Err(error);
             }
         };
         if let Some(credentials) = restart {
@@ -377,6 +388,9 @@ impl Engine {
 
     fn serve_timeout(&mut self, now: Instant, key: PeerKey) {
         let session = &mut self.sessions[key];
+        if session.orphaned_until.is_some_and(|until| now >= until) {
+            return self.remove(now, key, LeaveReason::Orphaned);
+        }
         let expiry = session.ice.expire(now);
         for path in &expiry.removed {
             self.book.remove_path(path, key);
@@ -523,7 +537,7 @@ impl Engine {
 
     fn reschedule(&mut self, key: PeerKey) {
         if let Some(session) = self.sessions.get_mut(key) {
-            let mut wanted = session.poll_timeout();
+            let mut wanted = [session.poll_timeout(), session.orphaned_until].into_iter().flatten().min();
             if !session.is_connected() {
                 let deadline = match session.warned_unreachable || session.ice.last_check().is_some() {
                     false => session.joined_at + self.config.unreachable_after,

@@ -267,7 +267,9 @@ impl Engine {
     fn bind(&mut self, key: PeerKey, slot: usize, source: Option<Source>) {
         if self.sessions[key].slots[slot].source() != source {
             self.detach(key, slot);
-            self.sessions[key].slots[slot].bind(source);
+            let session = &mut self.sessions[key];
+            session.slots[slot].bind(source);
+            session.recall_wish(slot);
         }
     }
 

@@ -258,7 +258,8 @@ fn is_answered(at: &[usize]) -> bool {
             matches!(reason, Admission::Ok | Admission::Limit | Admission::Saturated)
         }
         AdmissionScope::Room => !matches!(reason, Admission::Limit | Admission::NoisyRoom | Admission::Rate),
-        AdmissionScope::Subscribe | AdmissionScope::Resume => false,
+        AdmissionScope::Resume => matches!(reason, Admission::Ok | Admission::Draining),
+        AdmissionScope::Subscribe => false,
     };
     can && reason.decision() as usize == decision
 }
@@ -807,6 +808,15 @@ pub const CATALOGUE: &[Family] = &[
     },
     Family {
         group: LIFECYCLE,
+        name: "resumes_total",
+        unit: None,
+        labels: &[label::<ResumeOutcome>("result")],
+        occurs: Occurs::Always,
+        read: Read::Counter(|s, at| s.saturation.resumes[at[0]]),
+        help: "Clients who wanted to come back with a token, by whether they could.",
+    },
+    Family {
+        group: LIFECYCLE,
         name: "panics_total",
         unit: None,
         labels: &[label::<PanicScope>("scope")],
@@ -840,6 +850,15 @@ pub const CATALOGUE: &[Family] = &[
         occurs: Occurs::Always,
         read: Read::Gauge(|s, _| s.engine.gauges.active_handles),
         help: "Live peer connections.",
+    },
+    Family {
+        group: POPULATION,
+        name: "orphaned_handles",
+        unit: None,
+        labels: &[],
+        occurs: Occurs::Always,
+        read: Read::Gauge(|s, _| s.engine.gauges.orphaned_handles),
+        help: "Live peer connections whose signalling is lost: media flows on for a time.",
     },
     Family {
         group: POPULATION,

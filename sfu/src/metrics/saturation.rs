@@ -1,6 +1,6 @@
 //! What the saturation controller has found, as it last said.
 
-use crate::counters::{Admission, AdmissionScope, JoinOutcome, Mitigation, Step, Turn};
+use crate::counters::{Admission, AdmissionScope, JoinOutcome, Mitigation, ResumeOutcome, Step, Turn};
 use crate::saturation::admission::NodeState;
 use crate::saturation::level::SaturationLevel;
 use crate::saturation::pressure::Resource;
@@ -31,6 +31,8 @@ pub struct SaturationReadings {
     pub drain_deadline: f64,
     /// What the door has answered.
     pub answers: [[u64; Admission::ALL.len()]; AdmissionScope::ALL.len()],
+    /// Clients who wanted to come back.
+    pub resumes: [u64; ResumeOutcome::ALL.len()],
 }
 
 /// One worker's.

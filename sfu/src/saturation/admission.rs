@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::costs::Costs;
 use super::level::SaturationLevel;
 use super::reservations::Reservations;
-use crate::counters::{Admission, AdmissionScope, labels};
+use crate::counters::{Admission, AdmissionScope, ResumeOutcome, labels};
 use crate::error::{RefusalReason, Refused};
 
 labels! {
@@ -45,6 +45,8 @@ pub struct Door {
     probation: AtomicU64,
     /// Answers by scope.
     tally: [[AtomicU64; Admission::ALL.len()]; AdmissionScope::ALL.len()],
+    /// Those who came back, by whether they could.
+    resumes: [AtomicU64; ResumeOutcome::ALL.len()],
     /// Moves on with each refusal, so that those who are refused together do not come back together.
     salt: AtomicU64,
 }
@@ -94,6 +96,7 @@ impl Door {
             drain: Default::default(),
             probation: AtomicU64::new(0),
             tally: Default::default(),
+            resumes: Default::default(),
             salt: AtomicU64::new(0),
         }
     }
@@ -126,6 +129,17 @@ impl Door {
     /// How many answers there were of a kind.
     pub fn tally(&self) -> [[u64; Admission::ALL.len()]; AdmissionScope::ALL.len()] {
         std::array::from_fn(|scope| std::array::from_fn(|label| self.tally[scope][label].load(Relaxed)))
+    }
+
+    /// Somebody wanted to come back.
+    pub fn on_resume(&self, came: bool) {
+        let outcome = if came { ResumeOutcome::Ok } else { ResumeOutcome::Failed };
+        self.resumes[outcome as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How many could, and how many could not.
+    pub fn resumes(&self) -> [u64; ResumeOutcome::ALL.len()] {
+        std::array::from_fn(|outcome| self.resumes[outcome].load(Relaxed))
     }
 
     /// What is measured of a worker now. The controller calls it.
@@ -232,7 +246,7 @@ impl Door {
         let reserves = for_good && request.scope != AdmissionScope::Room;
         let reserved = match reserves {
             true => desk.reserved.add(since_start, cost),
-            false => desk.reserved.total(since_start) + cost,
+            false => desk.reserved.with(since_start, cost),
         };
         let load = desk.slow() + reserved;
         let room = self.room(now);

@@ -34,6 +34,11 @@ impl Reservations {
         self.total(since_start)
     }
 
+    /// What [`Reservations::add`] would say: in its units, so that both say the same.
+    pub fn with(&self, since_start: Duration, amount: f64) -> f64 {
+        self.total(since_start) + units(amount) as f64 / UNIT
+    }
+
     /// Takes back what was added then.
     pub fn withdraw(&self, added_at: Duration, amount: f64) {
         let second = added_at.as_secs();

@@ -51,7 +51,7 @@ use negotiate::Negotiation;
 use outgoing::Queued;
 use quality::Quality;
 use reception::Reception;
-use slot::Slot;
+use slot::{Slot, Wish};
 use srtp::{Inbound, KeyMaterial, Outbound};
 use telling::REPORT_INTERVAL;
 use trace::JoinTrace;
@@ -134,6 +134,10 @@ pub struct Session {
     pub dirty: bool,
     /// Among those that wait for more to send.
     pub held: bool,
+    /// Its host has lost its client, and media flows on until then.
+    pub orphaned_until: Option<Instant>,
+    /// What its host wanted of whom, before it came back.
+    pub wishes: Vec<Wish>,
     /// The engine's timer entry.
     pub scheduled: Option<Instant>,
     feedback: Feedback,
@@ -218,6 +222,8 @@ impl Session {
             warned_unreachable: false,
             dirty: false,
             held: false,
+            orphaned_until: None,
+            wishes: Vec::new(),
             scheduled: None,
             feedback: Feedback::new(start.interceptors),
             secure: None,
@@ -435,6 +441,17 @@ impl Session {
     /// The slot of an m-line: the latest, should the line have been replaced.
     pub fn slot_index(&self, mid: Mid) -> Option<usize> {
         self.slots.iter().rposition(|slot| slot.mid == mid)
+    }
+
+    /// What the host wanted of the one whom the slot carries now, before the peer came back.
+    pub fn recall_wish(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        let Some(publisher) = slot.source().map(|source| source.publisher) else { return };
+        let of_slot = |wish: &Wish| (wish.publisher, wish.kind) == (publisher, slot.kind);
+        if let Some(at) = self.wishes.iter().position(of_slot) {
+            let wish = self.wishes.swap_remove(at);
+            (slot.limit, slot.pinned) = (wish.limit, wish.pinned);
+        }
     }
 
     /// Ends a published section: its streams are forgotten everywhere.

@@ -28,6 +28,15 @@ pub struct Source {
     pub codec: Codec,
 }
 
+/// What the host wants of a publisher's media on a slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    pub publisher: PeerId,
+    pub kind: MediaKind,
+    pub limit: LayerLimit,
+    pub pinned: bool,
+}
+
 /// One outgoing stream.
 pub struct Slot {
     pub mid: Mid,
@@ -205,6 +214,13 @@ impl Slot {
 
     pub fn source(&self) -> Option<Source> {
         self.source
+    }
+
+    /// What the host wants of whom it carries. `None`: nothing in particular.
+    pub fn wish(&self) -> Option<Wish> {
+        let wished = self.limit != LayerLimit::NONE || self.pinned;
+        let publisher = self.source.filter(|_| wished)?.publisher;
+        Some(Wish { publisher, kind: self.kind, limit: self.limit, pinned: self.pinned })
     }
 
     /// Rebinds the slot. Its SSRC, numbers and clock go on; the new source joins them.

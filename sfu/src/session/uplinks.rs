@@ -327,6 +327,11 @@ impl Uplinks {
         true
     }
 
+    /// Caps of single sections.
+    pub fn section_caps(&self) -> impl Iterator<Item = (Mid, Bitrate)> {
+        self.uplinks.iter().filter_map(|uplink| Some((uplink.mid, uplink.cap?)))
+    }
+
     /// What the caps of the sections allow together. `None` while some video has none.
     pub fn caps(&self) -> Option<Bitrate> {
         let caps = self.uplinks.iter().map(|uplink| match (uplink.kind, uplink.cap) {

@@ -16,6 +16,11 @@ pub fn epoch_seconds(now: Instant, at: Instant) -> f64 {
     wall.as_secs_f64() + ahead - now.saturating_duration_since(at).as_secs_f64()
 }
 
+/// When an instant is, in milliseconds since the epoch.
+pub fn epoch_millis(now: Instant, at: Instant) -> u64 {
+    (epoch_seconds(now, at) * 1e3) as u64
+}
+
 /// One reading of both clocks, to place kernel receive timestamps (wall clock) on the monotonic line.
 ///
 /// A new pair is read for every batch, so a step of the wall clock spoils at most the packets that were in

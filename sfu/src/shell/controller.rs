@@ -396,6 +396,7 @@ impl<'a> Steering<'a> {
             state: Some(door.state()),
             drain_deadline: door.deadline().map_or(0.0, |deadline| clock::epoch_seconds(now, deadline)),
             answers: door.tally(),
+            resumes: door.resumes(),
         };
         *self.controls.readings.lock() = told;
     }

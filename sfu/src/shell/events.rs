@@ -21,7 +21,7 @@ struct State {
     lagged: u64,
     /// Of messages in the queue.
     bytes: usize,
-    /// `Left` is in the queue or delivered: nothing follows.
+    /// `Left` or `TakenOver` is in the queue or delivered: nothing follows.
     closed: bool,
 }
 
@@ -49,14 +49,19 @@ impl Events {
             state.lagged += 1;
         }
         state.bytes += bytes_of(&event);
-        state.closed = matches!(event, PeerEvent::Left(_));
+        state.closed = matches!(event, PeerEvent::Left(_) | PeerEvent::TakenOver);
         state.queue.push_back(event);
         drop(state);
         // One waiter takes the event; `notify_one` keeps a permit when nobody waits yet.
         self.arrived.notify_one();
     }
 
-    /// The next event; `None` once `Left` has been delivered.
+    /// Nothing will happen any more to the peer, as far as this handle is concerned.
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// The next event; `None` once the last has been delivered.
     pub async fn next(&self) -> Option<PeerEvent> {
         loop {
             let arrived = self.arrived.notified();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::events::Events;
@@ -14,10 +15,11 @@ use super::sfu::Shared;
 use super::worker::{Command, WorkerHandle};
 use crate::config::{Audible, LayerLimit, PeerConfig, TrackSource};
 use crate::counters::JoinOutcome;
-use crate::engine::{Engine, MessagePayload};
+use crate::engine::{Engine, MessagePayload, Standing};
 use crate::error::{CapError, JoinError, MessageError, NegotiateError};
 use crate::event::{CapExplanation, PeerEvent};
 use crate::ids::PeerId;
+use crate::resume::SessionKey;
 use crate::saturation::admission::Pace;
 use crate::session::trace;
 use crate::stats::{PeerStats, RoomStats};
@@ -83,12 +85,25 @@ impl Room {
         })?;
         drop(admitting);
         config.span = Some(span);
+        let joined = self.enter(seat, config, None, offer).await;
+        joined.inspect_err(|_| self.shared.sfu.controls.door.give_back(grant))
+    }
+
+    /// Who has been let in takes the seat.
+    pub(super) async fn enter(
+        &self,
+        seat: Seat,
+        config: PeerConfig,
+        before: Option<Standing>,
+        offer: &str,
+    ) -> Result<(Peer, String), JoinError> {
         let name = config.name.clone();
         let events = Events::new(self.shared.sfu.events_limit);
         let (reply, answer) = oneshot::channel();
         let command = Command::Join {
             room: self.shared.name.clone(),
             config: Box::new(config),
+            before: before.map(Box::new),
             offer: offer.to_owned(),
             events: events.clone(),
             reply,
@@ -96,12 +111,10 @@ impl Room {
         let worker = seat.worker();
         let joining = Joining::begin(&worker.load);
         worker.commands.send(command).map_err(|_| JoinError::Shutdown)?;
-        let joined = answer.await.unwrap_or(Err(JoinError::Shutdown));
-        let (id, answer) = joined.inspect_err(|_| self.shared.sfu.controls.door.give_back(grant))?;
+        let (id, answer) = answer.await.unwrap_or(Err(JoinError::Shutdown))?;
         drop(joining);
         self.shared.sfu.greet(&events);
-        let peer = Peer { shared: Arc::new(PeerShared { id, name, events, seat }) };
-        Ok((peer, answer))
+        Ok((Peer::hold(id, name, events, Arc::new(seat)), answer))
     }
 }
 
@@ -195,18 +208,18 @@ impl Room {
 }
 
 /// A place in a room, on one of the workers.
-struct Seat {
-    room: Arc<RoomShared>,
-    worker: usize,
+pub(super) struct Seat {
+    pub(super) room: Arc<RoomShared>,
+    pub(super) worker: usize,
 }
 
 impl Seat {
-    fn take(room: &Arc<RoomShared>) -> Seat {
+    pub(super) fn take(room: &Arc<RoomShared>) -> Seat {
         let peers = room.peers.fetch_add(1, Relaxed);
         Seat { worker: room.sfu.place(room.worker, peers), room: room.clone() }
     }
 
-    fn worker(&self) -> &WorkerHandle {
+    pub(super) fn worker(&self) -> &WorkerHandle {
         &self.room.sfu.workers[self.worker]
     }
 }
@@ -236,20 +249,42 @@ impl Drop for Joining<'_> {
 /// A peer in a room. Cheap to clone; dropping the last handle lets the peer go.
 #[derive(Clone)]
 pub struct Peer {
-    shared: Arc<PeerShared>,
+    pub(super) shared: Arc<PeerShared>,
 }
 
-struct PeerShared {
-    id: PeerId,
-    name: String,
-    events: Arc<Events>,
-    seat: Seat,
+pub(super) struct PeerShared {
+    pub(super) id: PeerId,
+    pub(super) name: String,
+    pub(super) events: Arc<Events>,
+    pub(super) seat: Arc<Seat>,
+    /// What it may come back with, the latest last.
+    pub(super) tokens: Mutex<Vec<SessionKey>>,
+}
+
+impl PeerShared {
+    /// Has the peer leave for good, if this handle still holds it.
+    fn let_go(&self) {
+        if !self.events.is_closed() {
+            self.revoke(None);
+            let leave = Command::Leave { peer: self.id, events: self.events.clone() };
+            // A worker that has ended has let everybody go.
+            let _ = self.seat.worker().commands.send(leave);
+        }
+    }
 }
 
 impl Drop for PeerShared {
     fn drop(&mut self) {
-        // A worker that has ended has let everybody go.
-        let _ = self.seat.worker().commands.send(Command::Leave { peer: self.id });
+        self.let_go();
+        self.seat.room.sfu.peers.remove_if(&self.id, |_, peer| peer.strong_count() == 0);
+    }
+}
+
+impl Peer {
+    pub(super) fn hold(id: PeerId, name: String, events: Arc<Events>, seat: Arc<Seat>) -> Peer {
+        let shared = Arc::new(PeerShared { id, name, events, seat, tokens: Mutex::default() });
+        shared.seat.room.sfu.peers.insert(id, Arc::downgrade(&shared));
+        Peer { shared }
     }
 }
 
@@ -437,20 +472,26 @@ impl Peer {
         self.call(move |engine, now| engine.peer_stats(now, peer)).await?
     }
 
-    /// Lets the peer go now, whoever else holds a handle.
+    /// Lets the peer go now, whoever else holds a handle. Its resume tokens are good for nothing any more on this node; see
+    /// [`revoke_resume_tokens`](Peer::revoke_resume_tokens) for others.
     pub fn leave(&self) {
-        let _ = self.send(Command::Leave { peer: self.shared.id });
+        self.shared.let_go();
     }
 
-    fn call<T, F>(&self, call: F) -> impl Future<Output = Option<T>> + Send + use<T, F>
+    pub(super) fn call<T, F>(&self, call: F) -> impl Future<Output = Option<T>> + Send + use<T, F>
     where
         T: Send + 'static,
         F: FnOnce(&mut Engine, Instant) -> T + Send + 'static,
     {
-        self.shared.seat.worker().call(call)
+        // Another handle may hold the peer by now.
+        let called = (!self.shared.events.is_closed()).then(|| self.shared.seat.worker().call(call));
+        async move { called?.await }
     }
 
     fn send(&self, command: Command) -> Result<(), NegotiateError> {
+        if self.shared.events.is_closed() {
+            return Err(NegotiateError::Gone);
+        }
         self.shared.seat.worker().commands.send(command).map_err(|_| NegotiateError::Gone)
     }
 }

@@ -12,12 +12,13 @@ use tokio::sync::oneshot;
 use super::clock;
 use super::controller::{self, Controller, Controls, Drain};
 use super::events::Events;
-use super::handles::{Room, RoomShared};
+use super::handles::{PeerShared, Room, RoomShared};
 use super::inbox::{self, Mailbox};
 use super::load::{self, Load};
 use super::probes;
 use super::readings::Readings;
 use super::report::{AdmissionReport, LoadReport, WorkerLoad};
+use super::resume::Returns;
 use super::sampler::{Sampler, Subjects};
 use super::socket::Socket;
 use super::worker::{self, Command, WorkerHandle};
@@ -27,6 +28,7 @@ use crate::counters::AdmissionScope;
 use crate::engine::EngineConfig;
 use crate::error::{DrainError, Refused, RoomError, StartError};
 use crate::event::PeerEvent;
+use crate::ids::PeerId;
 use crate::metrics::{Metrics, Shard, WorkerSaturation};
 use crate::saturation::admission::{Grant, Pace, Request};
 use crate::saturation::level::SaturationLevel;
@@ -38,7 +40,7 @@ use crate::units::Bitrate;
 /// or until [`shutdown`](Sfu::shutdown).
 #[derive(Clone)]
 pub struct Sfu {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 pub(super) struct Shared {
@@ -48,10 +50,13 @@ pub(super) struct Shared {
     announced: Vec<SocketAddr>,
     metrics: Metrics,
     rooms: DashMap<String, Weak<RoomShared>>,
-    closed: AtomicBool,
+    pub(super) closed: AtomicBool,
     pub(super) controls: Arc<Controls>,
     /// Makes rooms' names in traces mean nothing elsewhere.
     pub(super) salt: RandomState,
+    /// Who is here, by the handle that holds it.
+    pub(super) peers: DashMap<PeerId, Weak<PeerShared>>,
+    pub(super) returns: Returns,
     _sampler: Sampler,
     _controller: Controller,
 }
@@ -132,6 +137,8 @@ impl Sfu {
             controls,
             _controller: controller,
             salt: RandomState::new(),
+            peers: DashMap::new(),
+            returns: Returns::new(&config),
         };
         Ok(Sfu { shared: Arc::new(shared) })
     }
@@ -156,6 +163,19 @@ impl Sfu {
             self.shared.rooms.remove_if(name, |_, room| room.strong_count() == 0);
             return Err(refused.into());
         }
+        Ok(self.make_room(name, worker, &mut entry))
+    }
+
+    /// The room of this name, for one who was in it and comes back: no load stands in the way of that.
+    pub(super) fn room_again(&self, name: &str) -> Room {
+        let mut entry = self.shared.rooms.entry(name.to_owned()).or_default();
+        match entry.upgrade() {
+            Some(room) => Room { shared: room },
+            None => self.make_room(name, self.shared.least_loaded(), &mut entry),
+        }
+    }
+
+    fn make_room(&self, name: &str, worker: usize, entry: &mut Weak<RoomShared>) -> Room {
         self.shared.workers[worker].load.rooms.fetch_add(1, Relaxed);
         let room = Arc::new(RoomShared {
             name: name.to_owned(),
@@ -166,7 +186,7 @@ impl Sfu {
             sfu: self.shared.clone(),
         });
         *entry = Arc::downgrade(&room);
-        Ok(Room { shared: room })
+        Room { shared: room }
     }
 
     /// The addresses clients are told, of all workers.
@@ -363,6 +383,11 @@ impl Shared {
             let deadline = deadline.saturating_duration_since(clock::now());
             events.push(PeerEvent::Draining { deadline });
         }
+    }
+
+    /// Whether one may come back who was here before. It reserves nothing: what it cost is measured still.
+    pub(super) fn admit_return(&self, worker: usize) -> Result<(), Refused> {
+        self.controls.door.admit(clock::now(), &request(AdmissionScope::Resume, worker)).map(|_| ())
     }
 
     pub(super) fn forget_room(&self, name: &str, worker: usize) {

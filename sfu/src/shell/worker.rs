@@ -19,7 +19,7 @@ use crate::config::PeerConfig;
 use crate::counters::IoOp;
 use crate::counters::PanicScope;
 use crate::engine::crossing::Crossing;
-use crate::engine::{Engine, EngineConfig};
+use crate::engine::{Continuity, Engine, EngineConfig, ResumeFault, Return, Standing};
 use crate::error::{JoinError, NegotiateError};
 use crate::event::{LeaveReason, PeerEvent};
 use crate::ids::PeerId;
@@ -49,9 +49,18 @@ pub enum Command {
     Join {
         room: String,
         config: Box<PeerConfig>,
+        /// What it had when it was here before.
+        before: Option<Box<Standing>>,
         offer: String,
         events: Arc<Events>,
         reply: Reply<Result<(PeerId, String), JoinError>>,
+    },
+    /// A client comes back as a peer that is still here. Whoever held it is told, and the new handle holds it.
+    Resume {
+        coming: Box<Return>,
+        offer: String,
+        events: Arc<Events>,
+        reply: Reply<Result<(String, Continuity), ResumeFault>>,
     },
     Offer {
         peer: PeerId,
@@ -69,8 +78,10 @@ pub enum Command {
     RestartIce {
         peer: PeerId,
     },
+    /// By the handle with these events, if it still holds the peer.
     Leave {
         peer: PeerId,
+        events: Arc<Events>,
     },
     /// Tells every peer that the node is being left.
     Draining {
@@ -325,15 +336,32 @@ impl Worker {
     fn obey(&mut self, command: Command) {
         let now = clock::now();
         match command {
-            Command::Join { room, config, offer, events, reply } => {
+            Command::Join { room, config, before, offer, events, reply } => {
                 let result = self
                     .guarded(|engine| engine.join(now, &room, *config, &offer))
                     .unwrap_or(Err(JoinError::Shutdown));
+                if let (Ok((peer, _)), Some(before)) = (&result, before) {
+                    self.guarded(|engine| engine.restore(now, *peer, &before));
+                }
                 if let Ok((peer, _)) = &result {
                     self.events.insert(*peer, events);
                     self.load.peers.store(self.events.len(), Relaxed);
                 }
                 if let Err(Ok((peer, _))) = reply.send(result) {
+                    // The host gave up waiting: nobody holds this peer.
+                    self.guarded(|engine| engine.leave(now, peer));
+                }
+            }
+            Command::Resume { coming, offer, events, reply } => {
+                let peer = coming.peer;
+                let result = self.guarded(|engine| engine.resume(now, *coming, &offer));
+                let result = result.unwrap_or(Err(ResumeFault::Gone));
+                if result.is_ok()
+                    && let Some(before) = self.events.insert(peer, events)
+                {
+                    before.push(PeerEvent::TakenOver);
+                }
+                if let Err(Ok(_)) = reply.send(result) {
                     // The host gave up waiting: nobody holds this peer.
                     self.guarded(|engine| engine.leave(now, peer));
                 }
@@ -352,8 +380,10 @@ impl Worker {
             Command::Resync { peer } => {
                 self.guarded(|engine| engine.resync(now, peer));
             }
-            Command::Leave { peer } => {
-                self.guarded(|engine| engine.leave(now, peer));
+            Command::Leave { peer, events } => {
+                if self.events.get(&peer).is_some_and(|held| Arc::ptr_eq(held, &events)) {
+                    self.guarded(|engine| engine.leave(now, peer));
+                }
             }
             Command::Draining { deadline } => {
                 self.events.values().for_each(|events| events.push(PeerEvent::Draining { deadline }));

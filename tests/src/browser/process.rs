@@ -73,9 +73,14 @@ impl Process {
         // Drop does it.
     }
 
-    /// SIGTERM to the process alone, and its exit status if it leaves within the limit.
-    pub fn terminate(&mut self, limit: Duration) -> Option<ExitStatus> {
+    /// SIGTERM to the process alone.
+    pub fn ask_to_leave(&self) {
         let _ = kill(self.pid(), Signal::SIGTERM);
+    }
+
+    /// The same, and its exit status if it leaves within the limit.
+    pub fn terminate(&mut self, limit: Duration) -> Option<ExitStatus> {
+        self.ask_to_leave();
         let step = Duration::from_millis(10);
         for _ in 0..limit.as_millis() / step.as_millis() {
             if let Some(status) = self.exit_status() {

@@ -13,6 +13,7 @@
 //! The schedule follows from the seed alone. Upstream draws keys and ids at random, so bytes differ from run
 //! to run: assert on outcomes, never on bytes. A failing world prints its seed.
 
+pub mod back;
 pub mod client;
 pub mod clock;
 pub mod content;

@@ -11,4 +11,5 @@ mod narrow;
 mod network;
 mod person;
 mod pulse;
+mod signalling;
 mod simulcast;

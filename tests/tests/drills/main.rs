@@ -10,6 +10,7 @@ mod expression;
 mod people;
 mod prometheus;
 mod rules;
+mod saturation;
 
 use std::process::Command;
 use std::time::Duration;
@@ -31,12 +32,17 @@ struct Drill {
 impl Drill {
     /// `None`: there is no Prometheus here.
     async fn begin(bots: &'static str) -> Option<Drill> {
+        Drill::begin_with(bots, &[]).await
+    }
+
+    /// The same, with further options for the demo.
+    async fn begin_with(bots: &'static str, options: &'static [&'static str]) -> Option<Drill> {
         let media = if is_inside() { namespace::ADDRESS } else { "127.0.0.1" };
         let start = move || {
             let address = format!("{media}:0");
             let args = ["--http", "127.0.0.1:0", "--media", &address, "--announce", media];
             let more = ["--workers", "1", "--bots", bots, "--bots-room", ROOM];
-            let demo = Example::start("demo", &[&args[..], &more[..]].concat()).unwrap();
+            let demo = Example::start("demo", &[&args[..], &more[..], options].concat()).unwrap();
             Prometheus::start(&demo.url("")).map(|prometheus| Drill { demo, prometheus })
         };
         tokio::task::spawn_blocking(start).await.unwrap()

@@ -81,7 +81,7 @@ impl Drop for Watcher {
 
 /// Publishes one video by WHIP: 20 packets a second, each a picture.
 pub struct Publisher {
-    _client: Client,
+    client: Client,
     playing: JoinHandle<()>,
 }
 
@@ -102,13 +102,15 @@ impl Publisher {
                 let _ = outlet.send(number as u16, timestamp, true, Bytes::from(body)).await;
             }
         });
-        Publisher { _client: client, playing }
+        Publisher { client, playing }
     }
 }
 
 impl Drop for Publisher {
     fn drop(&mut self) {
         self.playing.abort();
+        let connection = self.client.connection.clone();
+        tokio::spawn(async move { connection.close().await });
     }
 }
 

@@ -20,5 +20,6 @@ mod negotiation;
 mod outage;
 mod quality;
 mod repair;
+mod resume;
 mod slow;
 mod speakers;

@@ -14,7 +14,7 @@ use super::person::{PATIENCE, Person, event};
 use super::{LOOPBACK, everyone, scrape, sfu, talk};
 
 /// Two who talk, and the events of whose seats nobody needs.
-async fn talkers(room: &Room) -> (Vec<Person>, Vec<sluicegate::webrtc::Seat>) {
+pub(super) async fn talkers(room: &Room) -> (Vec<Person>, Vec<sluicegate::webrtc::Seat>) {
     let (mut people, mut seats) = (Vec::new(), Vec::new());
     for number in 1..=2 {
         let mut person = Person::publishing(number).await;
@@ -26,7 +26,7 @@ async fn talkers(room: &Room) -> (Vec<Person>, Vec<sluicegate::webrtc::Seat>) {
 }
 
 /// Enters as a player, with a bare handle: its events wait for whoever reads them.
-async fn enter(person: &Person, room: &Room, name: &str) -> Peer {
+pub(super) async fn enter(person: &Person, room: &Room, name: &str) -> Peer {
     let connection = &person.connection;
     let offer = connection.create_offer(None).await.unwrap();
     let sdp = offer.sdp.clone();

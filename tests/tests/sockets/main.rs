@@ -6,6 +6,7 @@ mod doors;
 mod faulty;
 mod host;
 mod person;
+mod resume;
 mod scrapes;
 mod served;
 

@@ -40,6 +40,8 @@ use state::State;
 pub(crate) struct RemoteTransport {
     pub ufrag: String,
     pub pwd: String,
+    /// Of the connection that it belongs to (`o=`).
+    pub session_id: u64,
     /// Lower case, `sha-256` where the peer gives a choice.
     pub fingerprint_algorithm: String,
     pub fingerprint: String,
@@ -48,6 +50,9 @@ pub(crate) struct RemoteTransport {
     /// An ICE-lite peer never sends checks, so two lite ends never meet (RFC 8445 §2.5): for the engine to refuse.
     pub ice_lite: bool,
 }
+
+/// What was agreed, and what was on its way, before a client came back.
+pub(crate) struct Unsettled(State, Option<State>);
 
 /// One peer's JSEP state.
 pub(crate) struct Negotiation {
@@ -139,6 +144,38 @@ impl Negotiation {
             (Some(now), Some(offered)) => credentials(now) != credentials(&offered),
             _ => false,
         }
+    }
+
+    /// Whether this offer is of the connection that we know: by its certificate and its session id (RFC 8866 §5.2),
+    /// which each connection of a client has of its own.
+    pub fn is_of_this(&self, offer: &RemoteDescription) -> bool {
+        let offered = offer.transport(self.remote()).ok().flatten();
+        offered.zip(self.remote()).is_some_and(|(offered, now)| offered.session_id == now.session_id)
+    }
+
+    /// The client comes back with this offer, after a silence in which it may or may not have heard our offer, and whose
+    /// answer we have not: if its own has our new m-lines, it took them. Gives back what was there, to be
+    /// [restored](Self::unsettle) should its offer be refused.
+    pub fn settle(&mut self, offer: &RemoteDescription) -> Unsettled {
+        let before = Unsettled(self.agreed.clone(), self.pending.clone());
+        let took = |pending: &State| {
+            let theirs = offer.media.iter().map(|media| media.mid);
+            let ours = pending.sections.iter().map(|section| section.mid);
+            offer.media.len() >= pending.sections.len()
+                && ours.zip(theirs).all(|(ours, theirs)| ours == theirs)
+        };
+        match self.pending.take_if(|pending| took(pending)) {
+            Some(mut next) => {
+                next.follow(&self.agreed);
+                self.agreed = next;
+            }
+            None => self.rollback(),
+        }
+        before
+    }
+
+    pub fn unsettle(&mut self, before: Unsettled) {
+        (self.agreed, self.pending) = (before.0, before.1);
     }
 
     /// An offer of ours waits for its answer.

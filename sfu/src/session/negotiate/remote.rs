@@ -23,6 +23,8 @@ pub(crate) struct RemoteDescription {
     /// `a=extmap-allow-mixed` at session level, as Chromium writes it.
     pub(super) allow_mixed: bool,
     ice_lite: bool,
+    /// `o=`, RFC 8866 §5.2.
+    session_id: u64,
     session: Transport,
 }
 
@@ -101,7 +103,7 @@ struct Transport {
 impl RemoteDescription {
     /// # Errors
     /// What `Lines` refuses, and mids that cannot be used.
-    pub(super) fn parse(sdp: &str) -> Result<RemoteDescription, SdpError> {
+    pub(crate) fn parse(sdp: &str) -> Result<RemoteDescription, SdpError> {
         let lines = Lines::read(sdp)?;
         let parsed = SessionDescription::unmarshal(&mut Cursor::new(lines.text.as_bytes()));
         let parsed = parsed.map_err(|_| SdpError::Syntax)?;
@@ -116,6 +118,7 @@ impl RemoteDescription {
             bundle: bundle(&parsed.attributes),
             allow_mixed: has(&parsed.attributes, "extmap-allow-mixed"),
             ice_lite: has(&parsed.attributes, "ice-lite"),
+            session_id: parsed.origin.session_id,
             session: Transport::read(&parsed.attributes),
         })
     }
@@ -156,6 +159,7 @@ impl RemoteDescription {
         Ok(Some(RemoteTransport {
             ufrag: ufrag.clone(),
             pwd: pwd.clone(),
+            session_id: self.session_id,
             fingerprint_algorithm: algorithm.clone(),
             fingerprint: fingerprint.clone(),
             candidates: media.candidates.clone(),
