@@ -94,9 +94,23 @@ impl Prometheus {
         }
     }
 
+    /// Waits until an alert fires no longer.
+    pub async fn ends(&self, alert: &str, within: Duration) {
+        let deadline = clock::now() + within;
+        while self.firing().await.iter().any(|name| name == alert) {
+            assert!(clock::now() < deadline, "{alert} still fires after {within:?}");
+            sleep(STEP).await;
+        }
+    }
+
     /// Waits until a query gives one value, and it is this.
     pub async fn comes_to(&self, query: &str, expected: f64) {
-        let deadline = clock::now() + PATIENCE;
+        self.comes_to_within(query, expected, PATIENCE).await;
+    }
+
+    /// The same, for so long.
+    pub async fn comes_to_within(&self, query: &str, expected: f64, patience: Duration) {
+        let deadline = clock::now() + patience;
         loop {
             let value = self.value(query).await;
             if value == Some(expected) {
@@ -115,6 +129,11 @@ impl Prometheus {
             [one] => one["value"][1].as_str()?.parse().ok(),
             _ => None,
         }
+    }
+
+    /// Where it serves.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// How many series a query gives now.

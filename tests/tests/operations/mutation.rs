@@ -244,6 +244,7 @@ fn promtool(folder: &Path, tests: &[String]) -> BTreeSet<String> {
 }
 
 #[test]
+#[ignore = "a minute or two of promtool"]
 fn no_bound_of_an_alert_can_be_moved_unnoticed() {
     if Command::new("promtool").arg("--version").output().is_err() {
         let mut stderr = std::io::stderr();
