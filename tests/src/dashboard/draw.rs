@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use super::ask::{Answer, Line, STEP};
-use super::paint::{ALERT, CARD, COLOURS, EDGE, FAINT, FINE, GRID, GROUND, TEXT, axis, escaped, number};
+use super::paint::{
+    ALERT, ALERTS, CARD, COLOURS, EDGE, FAINT, FINE, GRID, GROUND, TEXT, axis, escaped, number,
+};
 use super::{Panel, Picture};
 
 const WIDTH: f64 = 1200.0;
@@ -39,12 +41,13 @@ pub fn svg(title: &str, picture: &Picture<'_>, rows: &[Vec<Panel>], alerts: &[An
     );
     let bands = bands(alerts);
     let mut x = WIDTH - 20.0;
-    for (name, _) in bands.iter().rev() {
+    for (at, (name, _)) in bands.iter().enumerate().rev() {
+        let tint = ALERTS[at % ALERTS.len()];
         let text = format!("{name} fires");
         x -= 22.0 + 7.0 * text.len() as f64;
         write!(
             out,
-            "<rect x=\"{x:.0}\" y=\"23\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{ALERT}\" fill-opacity=\".45\" stroke=\"{ALERT}\"/>\
+            "<rect x=\"{x:.0}\" y=\"23\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{tint}\" fill-opacity=\".45\" stroke=\"{tint}\"/>\
              <text x=\"{:.0}\" y=\"33\" font-size=\"12.5\" fill=\"{TEXT}\">{}</text>\n",
             x + 18.0,
             escaped(&text)
@@ -120,7 +123,7 @@ fn stat(out: &mut String, place: Place, panel: &Panel, picture: &Picture<'_>) {
             x + 14.0,
             place.y + 62.0,
             number(*latest, &line.unit),
-            x + 20.0 + 18.0 * number(*latest, &line.unit).len() as f64,
+            x + 22.0 + 19.5 * number(*latest, &line.unit).len() as f64,
             escaped(&line.answer.name),
             if is_bad(most) && !is_bad(*latest) { format!("; {} at most", number(most, &line.unit)) } else { String::new() }
         )
@@ -143,15 +146,18 @@ fn graph(
         height: place.height - TOP - BOTTOM,
     };
     let time = |at: f64| inner.x + (at - picture.from) / (picture.to - picture.from) * inner.width;
-    for (from, to) in bands.iter().flat_map(|(_, runs)| runs) {
+    let fired = bands.iter().enumerate().flat_map(|(at, (_, runs))| runs.iter().map(move |run| (at, run)));
+    for (alert, (from, to)) in fired {
+        let tint = ALERTS[alert % ALERTS.len()];
         write!(
             out,
-            "<rect x=\"{0:.1}\" y=\"{1:.1}\" width=\"{2:.1}\" height=\"{3:.1}\" fill=\"{ALERT}\" fill-opacity=\".13\"/>\
-             <path d=\"M{0:.1} {1:.1}h{2:.1}\" stroke=\"{ALERT}\" stroke-width=\"2\"/>",
+            "<rect x=\"{0:.1}\" y=\"{1:.1}\" width=\"{2:.1}\" height=\"{3:.1}\" fill=\"{tint}\" fill-opacity=\".13\"/>\
+             <path d=\"M{0:.1} {4:.1}h{2:.1}\" stroke=\"{tint}\" stroke-width=\"2\"/>",
             time(*from),
             inner.y,
             (time(*to) - time(*from)).max(2.0),
-            inner.height
+            inner.height,
+            inner.y + 3.0 * alert as f64
         )
         .expect("a string takes it");
     }

@@ -11,6 +11,8 @@ pub const GRID: &str = "#2a2d36";
 pub const TEXT: &str = "#e3e5ee";
 pub const FAINT: &str = "#9aa0ae";
 pub const ALERT: &str = "#ff5c57";
+/// Of several alerts, one after the other.
+pub const ALERTS: [&str; 4] = [ALERT, "#ffb454", "#b18cff", "#4fd1c5"];
 pub const FINE: &str = "#3fc28f";
 
 /// A value as people read it.
