@@ -94,7 +94,8 @@ impl Stage {
         packets.map(|packet| secure.seal(&packet).expect("the publisher is connected")).collect()
     }
 
-    /// Forwards sealed packets frame by frame.
+    /// Forwards sealed packets frame by frame. Never inlined: callgrind counts by its name.
+    #[inline(never)]
     pub fn forward(&mut self, sealed: &mut [BytesMut]) -> Count {
         let mut count = Count::default();
         for frame in sealed.chunks_mut(PACKETS) {

@@ -88,13 +88,19 @@ fn bands(alerts: &[Answer]) -> Vec<(&str, Vec<(f64, f64)>)> {
 
 fn card(out: &mut String, place: Place, title: &str) {
     let Place { x, y, width, height } = place;
+    // What there is room for, at 13 pixels.
+    let room = ((width - 28.0) / 8.0) as usize;
+    let title = match title.char_indices().nth(room) {
+        Some((end, _)) => format!("{}…", title[..end].trim_end()),
+        None => title.to_owned(),
+    };
     writeln!(
         out,
         "<rect x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"{height}\" rx=\"6\" fill=\"{CARD}\" stroke=\"{EDGE}\"/>\
          <text x=\"{:.1}\" y=\"{:.1}\" font-size=\"13\" font-weight=\"600\" fill=\"{TEXT}\">{}</text>",
         x + 14.0,
         y + 23.0,
-        escaped(title)
+        escaped(&title)
     )
     .expect("a string takes it");
 }
