@@ -4,7 +4,7 @@
 //! ```sh
 //! cargo bench -p sluicegate-benches --bench instructions --no-run      # says which file
 //! valgrind --tool=callgrind --callgrind-out-file=/dev/null --collect-atstart=no \
-//!     --toggle-collect='*Stage::forward*' FILE
+//!     --toggle-collect='*Stage*forward*' FILE
 //! ```
 //!
 //! once as it is and once built with `SLUICEGATE_BENCH_UNRECORDED=1`: what counting costs of forwarding.
