@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use super::level::SaturationLevel;
+use crate::config::TrackSource;
 use crate::counters::{Mitigation, Turn};
 use crate::units::Bitrate;
 
@@ -11,7 +12,8 @@ use crate::units::Bitrate;
 /// Audio and RTCP are not in it. They are never given up.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Measures {
-    /// The share of its configured rate that each publisher may send; 1.0 when there is no cap.
+    /// The share of their configured rates that publishers may send, the loudest rooms giving up theirs first; 1.0 when
+    /// there is no cap.
     pub cap: f64,
     /// The highest temporal layer of streams that nobody has pinned is not forwarded.
     pub drop_temporal: bool,
@@ -25,15 +27,6 @@ impl Default for Measures {
     fn default() -> Self {
         Measures::NONE
     }
-}
-
-/// What a publisher sends by video: how little of it is still of use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Source {
-    /// Somebody.
-    Camera,
-    /// Text to be read.
-    Screen,
 }
 
 impl Measures {
@@ -82,12 +75,12 @@ impl Measures {
     }
 
     /// What a publisher of this configured rate may send.
-    pub fn cap_of(&self, configured: Bitrate, source: Source) -> Bitrate {
+    pub fn cap_of(&self, configured: Bitrate, source: TrackSource) -> Bitrate {
         let least = match source {
-            Source::Camera => LEAST_CAMERA,
-            Source::Screen => LEAST_SCREEN,
+            TrackSource::Camera => LEAST_CAMERA,
+            TrackSource::Screen => LEAST_SCREEN,
         };
-        let share = Bitrate::bps((configured.as_bps() as f64 * self.cap) as u64);
+        let share = Bitrate::bps((configured.as_bps() as f64 * self.cap).round() as u64);
         share.max(least.min(configured))
     }
 
@@ -111,7 +104,7 @@ impl Measures {
 /// Each cap is this share of the one before.
 pub(super) const CAP_STEP: f64 = 0.75;
 /// Below a third of its rate a picture is of no use; other measures follow.
-pub(super) const CAP_FLOOR: f64 = 0.35;
+pub const CAP_FLOOR: f64 = 0.35;
 
 /// Fewer videos by a quarter, one at least.
 pub(super) fn fewer(videos: u32) -> u32 {
@@ -128,11 +121,11 @@ const LEAST_SCREEN: Bitrate = Bitrate::kbps(300);
 #[test]
 fn a_cap_leaves_a_picture() {
     let measures = Measures { cap: CAP_FLOOR, ..Measures::NONE };
-    assert_eq!(measures.cap_of(Bitrate::kbps(2_000), Source::Camera), Bitrate::kbps(700));
-    assert_eq!(measures.cap_of(Bitrate::kbps(300), Source::Camera), Bitrate::kbps(150));
-    assert_eq!(measures.cap_of(Bitrate::kbps(600), Source::Screen), Bitrate::kbps(300));
+    assert_eq!(measures.cap_of(Bitrate::kbps(2_000), TrackSource::Camera), Bitrate::kbps(700));
+    assert_eq!(measures.cap_of(Bitrate::kbps(300), TrackSource::Camera), Bitrate::kbps(150));
+    assert_eq!(measures.cap_of(Bitrate::kbps(600), TrackSource::Screen), Bitrate::kbps(300));
     let less = Bitrate::kbps(100);
-    assert_eq!(measures.cap_of(less, Source::Screen), less, "never more than is configured");
+    assert_eq!(measures.cap_of(less, TrackSource::Screen), less, "never more than is configured");
 }
 
 #[test]
