@@ -486,12 +486,12 @@ impl Engine {
         gauges.most_videos = videos.max().unwrap_or(0) as u64;
         gauges.active_speakers = speakers;
         gauges.queue_capacity = (self.sessions.len() * self.config.limits.queue) as u64;
-        let publishes = |session: &&Box<Session>| {
+        let publishes = |session: &Session| {
             let tracks = &self.rooms[session.room].router.tracks;
             let mut published = session.uplinks.iter().filter_map(|uplink| tracks.get(uplink.track));
             published.any(|track| track.has_come_within(now, MUTED))
         };
-        gauges.publishers = self.sessions.values().filter(publishes).count() as u64;
+        gauges.publishers = self.sessions.values().filter(|session| publishes(session)).count() as u64;
         let publishers = self.sessions.values().filter(|session| session.uplinks.iter().next().is_some());
         let caps = publishers.filter_map(|session| session.cap.get());
         gauges.capped_publishers = caps.clone().count() as u64;

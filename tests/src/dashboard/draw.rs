@@ -45,10 +45,10 @@ pub fn svg(title: &str, picture: &Picture<'_>, rows: &[Vec<Panel>], alerts: &[An
         let tint = ALERTS[at % ALERTS.len()];
         let text = format!("{name} fires");
         x -= 22.0 + 7.0 * text.len() as f64;
-        write!(
+        writeln!(
             out,
             "<rect x=\"{x:.0}\" y=\"23\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{tint}\" fill-opacity=\".45\" stroke=\"{tint}\"/>\
-             <text x=\"{:.0}\" y=\"33\" font-size=\"12.5\" fill=\"{TEXT}\">{}</text>\n",
+             <text x=\"{:.0}\" y=\"33\" font-size=\"12.5\" fill=\"{TEXT}\">{}</text>",
             x + 18.0,
             escaped(&text)
         )
@@ -121,11 +121,11 @@ fn stat(out: &mut String, place: Place, panel: &Panel, picture: &Picture<'_>) {
         let spark = Place { x: x + 1.0, y: place.y + 70.0, width: width - 2.0, height: 33.0 };
         let drawn = path(spark, picture, &line.answer.points, if most > 0.0 { most } else { 1.0 });
         let tint = if is_bad(most) { ALERT } else { COLOURS[0] };
-        write!(
+        writeln!(
             out,
             "<path d=\"{drawn}\" fill=\"none\" stroke=\"{tint}\" stroke-opacity=\".7\"/>\
              <text x=\"{0:.1}\" y=\"{1:.1}\" font-size=\"30\" font-weight=\"600\" fill=\"{colour}\">{2}</text>\
-             <text x=\"{3:.1}\" y=\"{1:.1}\" font-size=\"12\" fill=\"{FAINT}\">{4}{5}</text>\n",
+             <text x=\"{3:.1}\" y=\"{1:.1}\" font-size=\"12\" fill=\"{FAINT}\">{4}{5}</text>",
             x + 14.0,
             place.y + 62.0,
             number(*latest, &line.unit),

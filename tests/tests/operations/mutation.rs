@@ -283,14 +283,15 @@ fn no_bound_of_an_alert_can_be_moved_unnoticed() {
         })
         .collect();
     let mut unnoticed: Vec<usize> = (0..mutants.len()).collect();
+    let of = |number: usize, round: usize| &judges[number][round];
     for round in 0..3 {
-        let names = unnoticed.iter().flat_map(|number| judges[*number][round].clone());
+        let names = unnoticed.iter().flat_map(|number| of(*number, round).clone());
         let failed = failing(folder.path(), &names.collect::<Vec<_>>());
-        unnoticed.retain(|number| !judges[*number][round].iter().any(|name| failed.contains(name)));
+        unnoticed.retain(|number| !of(*number, round).iter().any(|name| failed.contains(name)));
     }
     let list: Vec<String> = unnoticed.iter().map(|number| mutants[*number].to_string()).collect();
-    let (count, of) = (list.len(), mutants.len());
-    assert!(list.is_empty(), "{count} of {of} changes are noticed by no case:\n{}", list.join("\n"));
+    let (count, all) = (list.len(), mutants.len());
+    assert!(list.is_empty(), "{count} of {all} changes are noticed by no case:\n{}", list.join("\n"));
 }
 
 /// Which of these files of tests fail.
