@@ -117,7 +117,8 @@ impl Stage {
         secure.seal(&self.microphone.packet(level, VOICE_BYTES)).expect("the publisher is connected")
     }
 
-    /// Forwards sealed packets frame by frame.
+    /// Forwards sealed packets frame by frame. Never inlined: callgrind counts by its name.
+    #[inline(never)]
     pub fn forward(&mut self, sealed: &mut [BytesMut]) -> Count {
         let mut count = Count::default();
         for frame in sealed.chunks_mut(PACKETS) {

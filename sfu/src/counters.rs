@@ -110,6 +110,8 @@ cells! {
         pub cap_violations: u64,
         /// Messages on data channels by what became of them.
         pub messages: [u64; MessageOutcome::ALL.len()],
+        /// … and the bytes of those that were taken or passed on.
+        pub message_bytes: [u64; MessageOutcome::ALL.len()],
         /// Clients' reports by what became of them.
         pub client_reports: [u64; ReportOutcome::ALL.len()],
         /// What clients say of their round trips.
@@ -154,7 +156,7 @@ cells! {
         pub active_handles: u64,
         /// Those of them whose host has lost its client.
         pub orphaned_handles: u64,
-        /// Participants with at least one unmuted published track.
+        /// Participants whose media comes: a track that is muted, by whatever means, sends nothing.
         pub publishers: u64,
         /// Participants with at least one unpaused subscription.
         pub subscribers: u64,
@@ -422,6 +424,12 @@ impl Counters {
     /// What became of a message on a data channel.
     pub fn message(&mut self, outcome: MessageOutcome) {
         self.messages[outcome as usize] += 1;
+    }
+
+    /// A message of so many bytes was taken, or passed on.
+    pub fn message_moved(&mut self, outcome: MessageOutcome, bytes: usize) {
+        self.message(outcome);
+        self.message_bytes[outcome as usize] += bytes as u64;
     }
 
     /// What became of a client's report.

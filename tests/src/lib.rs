@@ -2,6 +2,7 @@
 
 pub mod bombs;
 pub mod browser;
+pub mod dashboard;
 pub mod demo;
 pub mod example;
 pub mod line;

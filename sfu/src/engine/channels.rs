@@ -115,7 +115,7 @@ impl Engine {
                     self.hear_report(now, key, &data);
                 }
                 ChannelEvent::Message { channel, binary, data } => {
-                    self.counters.message(MessageOutcome::Received);
+                    self.counters.message_moved(MessageOutcome::Received, data.len());
                     if self.sessions[key].relaying == DataChannels::Relayed {
                         self.relay(key, &channel, binary, &data);
                     }
@@ -168,7 +168,7 @@ impl Engine {
             Err(MessageOutcome::NoChannel) => {}
             Err(outcome) => self.counters.message(outcome),
             Ok(()) => {
-                self.counters.message(said);
+                self.counters.message_moved(said, data.len());
                 flush::mark_dirty(&mut self.dirty, session, to);
             }
         }

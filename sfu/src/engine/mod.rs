@@ -500,6 +500,12 @@ impl Engine {
         gauges.most_videos = videos.max().unwrap_or(0) as u64;
         gauges.active_speakers = speakers;
         gauges.queue_capacity = (self.sessions.len() * self.config.limits.queue) as u64;
+        let publishes = |session: &Session| {
+            let tracks = &self.rooms[session.room].router.tracks;
+            let mut published = session.uplinks.iter().filter_map(|uplink| tracks.get(uplink.track));
+            published.any(|track| track.has_come_within(now, MUTED))
+        };
+        gauges.publishers = self.sessions.values().filter(|session| publishes(session)).count() as u64;
         let publishers = self.sessions.values().filter(|session| session.uplinks.iter().next().is_some());
         let caps = publishers.filter_map(|session| session.cap.get());
         gauges.capped_publishers = caps.clone().count() as u64;
@@ -608,3 +614,8 @@ fn random_u32(random: &SystemRandom) -> u32 {
 /// Publishers that receive nothing from us send no receiver reports, so their RTT is unknown; keyframe
 /// requests are spaced as if it were this.
 const PUBLISHER_RTT: Duration = Duration::from_millis(100);
+
+/// Who has sent nothing for so long publishes nothing, whatever was negotiated: no signalling tells us of a mute. Far more
+/// than lies between two packets of a camera or of Opus that is silent (400 ms), and less by far than the minute that
+/// alerts look back.
+const MUTED: Duration = Duration::from_secs(5);

@@ -93,7 +93,6 @@ impl Engine {
             let track = self.rooms[session.room].router.publish(publication, &uplink.rids);
             self.cross_published(key, &publication, &uplink.rids);
             let session = &mut self.sessions[key];
-            self.counters.gauges.publishers += u64::from(session.uplinks.iter().next().is_none());
             session.uplinks.add(uplink, track);
             self.counters.gauges.published(uplink.kind, 1);
             self.emit(key, PeerEvent::TrackAdded { mid: uplink.mid.to_string(), kind: uplink.kind });
@@ -106,7 +105,6 @@ impl Engine {
         let session = &mut self.sessions[key];
         let Some(uplink) = session.remove_uplink(mid) else { return };
         let room = session.room;
-        self.counters.gauges.publishers -= u64::from(session.uplinks.iter().next().is_none());
         let Some(track) = self.rooms[room].router.withdraw(uplink.track) else { return };
         for subscription in track.subscriptions() {
             self.set_live(subscription.peer, usize::from(subscription.slot), false);

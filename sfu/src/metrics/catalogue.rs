@@ -264,6 +264,12 @@ fn is_answered(at: &[usize]) -> bool {
     can && reason.decision() as usize == decision
 }
 
+/// A message that was not taken has no size of ours.
+fn is_moved(at: &[usize]) -> bool {
+    let moved = [MessageOutcome::Received, MessageOutcome::Relayed, MessageOutcome::Sent];
+    moved.iter().any(|outcome| at == [*outcome as usize])
+}
+
 /// Nor do we send padding.
 fn is_sent(at: &[usize]) -> bool {
     is_received(at) && at.get(1) != Some(&(Transmission::Padding as usize))
@@ -631,6 +637,15 @@ pub const CATALOGUE: &[Family] = &[
     },
     Family {
         group: CHANNELS,
+        name: "channel_bytes_total",
+        unit: Some("bytes"),
+        labels: &[label::<MessageOutcome>("outcome")],
+        occurs: Occurs::Expected(is_moved),
+        read: Read::Counter(|s, at| s.engine.message_bytes[at[0]]),
+        help: "Bytes of the messages that were taken or passed on, without SCTP's and DTLS's own; a relayed one counts for each recipient.",
+    },
+    Family {
+        group: CHANNELS,
         name: "client_reports_total",
         unit: None,
         labels: &[label::<ReportOutcome>("result")],
@@ -867,7 +882,7 @@ pub const CATALOGUE: &[Family] = &[
         labels: &[],
         occurs: Occurs::Always,
         read: Read::Gauge(|s, _| s.engine.gauges.publishers),
-        help: "Participants with at least one unmuted published track.",
+        help: "Participants of whom media came within the last 5 s: with at least one unmuted published track.",
     },
     Family {
         group: POPULATION,

@@ -127,8 +127,12 @@ impl Layer {
 
     /// Packets have come lately, or as lately as a slow picture's come.
     pub fn is_active(&self, now: Instant) -> bool {
-        let patience = SILENCE.max(self.interval * 3);
-        !self.shut && self.latest.is_some_and(|at| now.saturating_duration_since(at) < patience)
+        !self.shut && self.has_come_within(now, SILENCE.max(self.interval * 3))
+    }
+
+    /// A packet has come in so long a time.
+    pub fn has_come_within(&self, now: Instant, patience: Duration) -> bool {
+        self.latest.is_some_and(|at| now.saturating_duration_since(at) < patience)
     }
 
     /// Packets have come at all.

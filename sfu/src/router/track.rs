@@ -233,6 +233,11 @@ impl Track {
         may
     }
 
+    /// Its publisher has sent a packet of it lately.
+    pub fn has_come_within(&self, now: Instant, patience: Duration) -> bool {
+        self.layers.iter().any(|layer| layer.has_come_within(now, patience))
+    }
+
     /// Somebody gets the layer, or waits for it.
     pub fn is_watched(&self, layer: u8) -> bool {
         let watches =

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -83,6 +83,7 @@ impl Drop for Watcher {
 pub struct Publisher {
     client: Client,
     playing: JoinHandle<()>,
+    muted: Arc<AtomicBool>,
 }
 
 impl Publisher {
@@ -90,10 +91,15 @@ impl Publisher {
         let client = connect(vec!["127.0.0.1:0".parse().unwrap()], Meter::new()).await.unwrap();
         let outlet = Outlet::add(&client, Codec::Vp8).await.unwrap();
         join(&*client.connection, url).await;
+        let muted = Arc::new(AtomicBool::new(false));
+        let silent = muted.clone();
         let playing = tokio::spawn(async move {
             let mut clock = interval(Duration::from_millis(50));
             for number in 0_u64.. {
                 clock.tick().await;
+                while silent.load(Relaxed) {
+                    clock.tick().await;
+                }
                 let timestamp = number as u32 * 4_500;
                 let stamp = Stamp { publisher: 1, seq: number, sent: 0, timestamp };
                 let mut body = Vec::new();
@@ -102,7 +108,12 @@ impl Publisher {
                 let _ = outlet.send(number as u16, timestamp, true, Bytes::from(body)).await;
             }
         });
-        Publisher { client, playing }
+        Publisher { client, playing, muted }
+    }
+
+    /// Sends nothing any more, and tells nobody so, as `replaceTrack(null)` does it.
+    pub fn mute(&self) {
+        self.muted.store(true, Relaxed);
     }
 }
 

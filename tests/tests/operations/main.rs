@@ -5,5 +5,6 @@ mod alerts;
 mod exposition;
 mod expression;
 mod lint;
+mod mutation;
 mod running;
 mod scrape;

@@ -25,6 +25,10 @@ fn counted(world: &World, outcome: MessageOutcome) -> u64 {
     world.counters().messages[outcome as usize]
 }
 
+fn bytes(world: &World, outcome: MessageOutcome) -> u64 {
+    world.counters().message_bytes[outcome as usize]
+}
+
 #[test]
 fn ada_is_heard_by_bob_and_not_in_another_room() {
     let mut world = World::new(1);
@@ -51,6 +55,8 @@ fn ada_is_heard_by_bob_and_not_in_another_room() {
     );
     assert_eq!(counted(&world, MessageOutcome::Received), 2);
     assert_eq!(counted(&world, MessageOutcome::Relayed), 2);
+    assert_eq!(bytes(&world, MessageOutcome::Received), 9);
+    assert_eq!(bytes(&world, MessageOutcome::Relayed), 9);
     assert_eq!(world[bob].frames_missing(), 0);
     world.audit();
 }
@@ -97,6 +103,7 @@ fn the_host_speaks_to_one_and_to_all() {
     world.run(secs(1));
     assert_eq!(said(&world, ada), [pair("chat", "five minutes left"), pair("chat", "you are muted")]);
     assert_eq!(said(&world, bob), [pair("chat", "five minutes left")]);
+    assert_eq!(bytes(&world, MessageOutcome::Sent), 2 * 17 + 13);
     world.leave(ada);
     assert_eq!(world.engine.send_message(to_ada, "chat", &"?".into()), Err(MessageError::Gone));
 }

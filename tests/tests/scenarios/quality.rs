@@ -311,3 +311,41 @@ fn what_waits_for_the_socket_is_told() {
     assert!(after.buckets[10] >= 2, "{after:?}");
     assert_eq!(after.buckets[11] + after.over, 0, "{after:?}");
 }
+
+#[test]
+fn who_is_muted_publishes_nothing() {
+    for seed in 1..=2 {
+        let mut world = World::new(seed);
+        let ada = world.join("room", "ada", publishes(AUDIO | VIDEO));
+        let bob = world.join("room", "bob", publishes(AUDIO | VIDEO));
+        let _wim = world.join("room", "wim", watches(2));
+        let told = |world: &mut World| {
+            world.engine.sample(world.now);
+            let gauges = &world.counters().gauges;
+            (gauges.publishers, gauges.subscribers)
+        };
+        assert_eq!(told(&mut world).0, 0, "nobody has sent anything yet");
+        world.connect_all(secs(2));
+        world.run(secs(2));
+        assert_eq!(told(&mut world), (2, 3));
+        // Without a word to anybody, as `replaceTrack(null)` does it.
+        let muted = (world[ada].audio.take(), world[ada].video.take());
+        world.run(ms(4_500));
+        assert_eq!(told(&mut world), (2, 3), "it may be a pause");
+        world.run(ms(1_000));
+        assert_eq!(told(&mut world), (1, 3), "negotiated, and silent");
+        world[ada].audio = muted.0;
+        world.run(ms(500));
+        assert_eq!(told(&mut world), (2, 3), "one of two tracks is enough");
+        // And by an offer.
+        for video in [false, true] {
+            world[bob].unpublish(video);
+        }
+        world.renegotiate(bob).expect("the offer is good");
+        world.run(ms(200));
+        assert_eq!(told(&mut world).0, 1);
+        world.leave(ada);
+        assert_eq!(told(&mut world).0, 0);
+        world.audit();
+    }
+}

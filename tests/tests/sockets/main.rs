@@ -5,6 +5,7 @@ mod bots;
 mod doors;
 mod faulty;
 mod host;
+mod messages;
 mod person;
 mod resume;
 mod scrapes;
@@ -158,6 +159,43 @@ async fn one_room_on_two_workers_is_one_room() {
     assert_eq!((stats.participants, stats.tracks), (4, 6), "it is one room");
     assert_eq!(sfu.top_rooms(9, By::Participants).await.len(), 1);
     sfu.shutdown().await;
+}
+
+/// A scrape, beside what twenty clients counted themselves: equal to the packet.
+#[tokio::test]
+async fn a_scrape_is_what_twenty_clients_counted() {
+    let sfu = sfu().await;
+    let (mut speakers, mut listeners, mut seats) = (Vec::new(), Vec::new(), Vec::new());
+    let room = sfu.room("twenty").unwrap();
+    for number in 1..=4 {
+        let person = Person::publishing(number).await;
+        let config = PeerConfig::new(format!("speaker {number}")).subscribe(Subscribe::Nothing);
+        seats.push(person.sit(&room, config).await.unwrap());
+        speakers.push(person);
+    }
+    for number in 0..16 {
+        let person = Person::watching(4).await;
+        let config = PeerConfig::new(format!("listener {number}")).subscribe(everyone());
+        seats.push(person.sit(&room, config).await.unwrap());
+        listeners.push(person);
+    }
+    for person in speakers.iter_mut().chain(&mut listeners) {
+        person.connects().await;
+    }
+    let mut clock = interval(Duration::from_millis(20));
+    for _ in 0..100 {
+        clock.tick().await;
+        for person in &mut speakers {
+            person.say().await;
+        }
+    }
+    assert_counted(&sfu, &speakers, &listeners).await;
+    let heard: u64 = listeners
+        .iter()
+        .flat_map(|person| person.heard().by_publisher.into_values())
+        .map(|it| it.audio)
+        .sum();
+    assert_eq!(heard, 4 * 16 * 100, "all of it, by everybody");
 }
 
 #[tokio::test]

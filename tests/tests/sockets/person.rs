@@ -13,6 +13,7 @@ use sluicegate_benches::payload::{self, Stamp};
 use sluicegate_benches::{clock, http};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use webrtc::data_channel::{DataChannel, DataChannelEvent};
 use webrtc::media_stream::MediaStreamTrack;
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
@@ -40,6 +41,10 @@ pub struct Heard {
     pub by_publisher: BTreeMap<u32, Count>,
     /// Packets that are not what somebody sent.
     pub altered: u64,
+    /// Its data channel is open.
+    pub open: bool,
+    /// What came on it: `None` for what is no text.
+    pub messages: Vec<Option<String>>,
 }
 
 /// A client with an audio and a video track of its own, or none.
@@ -48,7 +53,9 @@ pub struct Person {
     pub sent: Count,
     number: u32,
     tracks: Option<(Arc<TrackLocalStaticRTP>, Arc<TrackLocalStaticRTP>)>,
+    channel: Option<Arc<dyn DataChannel>>,
     heard: watch::Receiver<Heard>,
+    ears: watch::Sender<Heard>,
 }
 
 impl Person {
@@ -68,6 +75,7 @@ impl Person {
         let mut codecs = MediaEngine::default();
         codecs.register_default_codecs().unwrap();
         let builder = PeerConnectionBuilder::new().with_media_engine(codecs).with_udp_addrs(vec![address]);
+        let ears = heard.clone();
         let connection = builder.with_handler(Arc::new(Ears { heard })).build().await.unwrap();
         let tracks = match publishes {
             true => {
@@ -86,7 +94,33 @@ impl Person {
             };
             connection.add_transceiver_from_kind(kind, Some(receive)).await.unwrap();
         }
-        Person { connection: Arc::new(connection), sent: Count::default(), number, tracks, heard: watch }
+        let (connection, sent) = (Arc::new(connection), Count::default());
+        Person { connection, sent, number, tracks, channel: None, heard: watch, ears }
+    }
+
+    /// Opens a data channel; to be said before it takes its seat.
+    pub async fn opens(mut self, label: &str) -> Person {
+        let channel = self.connection.create_data_channel(label, None).await.unwrap();
+        self.channel = Some(channel.clone());
+        let heard = self.ears.clone();
+        tokio::spawn(async move {
+            while let Some(event) = channel.poll().await {
+                heard.send_modify(|heard| match event {
+                    DataChannelEvent::OnOpen => heard.open = true,
+                    DataChannelEvent::OnMessage(message) => {
+                        let text = || String::from_utf8(message.data.to_vec()).expect("text is text");
+                        heard.messages.push(message.is_string.then(text));
+                    }
+                    _ => {}
+                });
+            }
+        });
+        self
+    }
+
+    /// Says something on its data channel.
+    pub async fn writes(&self, text: &str) {
+        self.channel.as_ref().expect("it has one").send_text(text).await.unwrap();
     }
 
     /// Takes a seat in a room of this process.

@@ -264,7 +264,8 @@ fn a_scrape_answers_from_the_start_to_beyond_the_end() {
             knock();
             match n {
                 ..=10 => until(|| strangers_dropped(&sfu) == n).await,
-                11 => sfu.shutdown().await,
+                11 => sfu.drain(Duration::from_secs(1)).await.expect("nobody is there"),
+                15 => sfu.shutdown().await,
                 _ => {}
             }
             let after = counts(&sfu);

@@ -1,6 +1,6 @@
 //! Joins as parts of the host's own traces: `http.request → sfu.join → {sfu.admit, sfu.sdp.negotiate, sfu.ice, sfu.dtls, sfu.first_packet}`.
 //!
-//! `cargo run --example otel -- 127.0.0.1:8080`, then POST an SDP offer to `/rooms/{room}/{name}` with a `traceparent` header
+//! `cargo run --example otel_tracing -- 127.0.0.1:8080`, then POST an SDP offer to `/rooms/{room}/{name}` with a `traceparent` header
 //! (W3C Trace Context). Spans are printed as they end; a real host puts an OTLP exporter in the place of [`Lines`].
 
 use std::net::{IpAddr, Ipv4Addr};
