@@ -2,7 +2,7 @@
 //! stays silent.
 //!
 //! Rules run fifteen times as fast as in production: every window, offset and `for` is divided, and nothing else is changed. Needs
-//! `prometheus` (Debian's package); without it the drills say `SKIPPED`. Each takes less than a minute, all together less than two:
+//! `prometheus` (Debian's package); without it the drills say `SKIPPED`. Each takes about half a minute, all together five:
 //! `cargo test --workspace --test drills -- --ignored --test-threads 1`.
 
 #[path = "../operations/expression.rs"]
