@@ -51,6 +51,10 @@ fn endpoints() -> Vec<Endpoint> {
         get("load", &[200]).route("/load"),
         get("metrics", &[200]).route("/metrics"),
         get("debug_rooms", &[200, 400, 401]).route("/debug/rooms"),
+        Endpoint::new("debug_cap")
+            .answers(Method::Put, &[204, 400, 401, 404, 503])
+            .answers(Method::Delete, &[204, 401, 404, 503])
+            .route("/debug/rooms/{room}/cap"),
     ]
 }
 
@@ -89,7 +93,10 @@ impl ToClient {
             ToClient::Cap { .. } => MessageType::Cap,
             ToClient::Layer { .. } => MessageType::Layer,
             ToClient::CodecMissing { .. } => MessageType::CodecMissing,
-            ToClient::Draining { .. } | ToClient::Token { .. } | ToClient::Standing(_) => MessageType::Other,
+            ToClient::Draining { .. }
+            | ToClient::Floor { .. }
+            | ToClient::Token { .. }
+            | ToClient::Standing(_) => MessageType::Other,
             ToClient::Unreachable { .. } => MessageType::Unreachable,
             ToClient::Error { .. } => MessageType::Error,
             ToClient::Bye { .. } => MessageType::Bye,

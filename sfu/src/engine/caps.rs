@@ -1,6 +1,5 @@
 //! Bitrate caps: on what a peer or a track publishes, on what a peer receives, on a room, on everything that leaves.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::timers::Due;
@@ -139,13 +138,8 @@ impl Engine {
         let publishers: Vec<PeerKey> = entry.router.peers.iter().copied().filter(publishes).collect();
         let mut wanted: Vec<Bitrate> = publishers.iter().map(|key| self.wanted_of(now, *key)).collect();
         // Those on other workers get theirs there; here they count as wanting all they can get.
-        let elsewhere: BTreeSet<PeerId> = self
-            .replicas
-            .iter()
-            .filter(|(_, (of, _))| *of == room)
-            .map(|(track, _)| track.publisher)
-            .collect();
-        wanted.extend(elsewhere.iter().map(|_| Bitrate::MAX));
+        let elsewhere = self.remotes.publishers_in(room);
+        wanted.extend((0..elsewhere).map(|_| Bitrate::MAX));
         let shares = match entry.cap {
             Some(cap) => fair_shares(cap, &wanted).into_iter().map(Some).collect(),
             None => vec![None; publishers.len()],

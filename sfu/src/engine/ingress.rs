@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::{Engine, PUBLISHER_RTT, Room, Serving, flush};
+use super::{Engine, PUBLISHER_RTT, Room, Serving, flush, outlets};
 use crate::counters::{DropKind, DtlsOutcome, IceOutcome, JoinOutcome, RequestOutcome, SrtpProfile, Stage};
 use crate::drop::{DropReason, FilterReason};
 use crate::event::{LeaveReason, PeerEvent};
@@ -265,7 +265,8 @@ impl Engine {
         if let Some(layer) = track.layers.get_mut(layer) {
             layer.report = Some(report);
         }
-        if let Some(batch) = Engine::batch(room, &mut self.crossing_rooms, key) {
+        let Room { outlets, batch, .. } = room;
+        if let Some(batch) = outlets::batch(outlets, batch, &mut self.crossing_rooms, key) {
             batch.report(name, layer as u8, report);
         }
     }
@@ -320,7 +321,7 @@ impl Engine {
                 let room = self.sessions[key].room;
                 self.skip(now, room, track, layer, seq);
             }
-            Ok(Outcome::Forward(received)) => {
+            Ok(Outcome::Forward(mut received)) => {
                 if !self.sessions[key].flowing {
                     self.note_flow(now, key);
                 }
@@ -333,7 +334,7 @@ impl Engine {
                 let room = session.room;
                 let carried = std::mem::take(&mut session.uplinks.carried);
                 let payload = &datagram[received.payload.clone()];
-                if !self.pass_on(now, room, &received, carried.as_bytes(), payload) {
+                if !self.pass_on(now, room, &mut received, carried.as_bytes(), payload) {
                     self.counters.dropped_in(received.kind.into(), DropReason::Malformed);
                 }
                 if let Some(session) = self.sessions.get_mut(key) {
@@ -352,7 +353,7 @@ impl Engine {
         &mut self,
         now: Instant,
         room: RoomKey,
-        received: &Received,
+        received: &mut Received,
         carried: &[u8],
         payload: &[u8],
     ) -> bool {
@@ -361,6 +362,9 @@ impl Engine {
         }
         if !self.follow_codec(now, room, received) {
             return false;
+        }
+        if received.kind == MediaKind::Audio && !self.hear(now, room, received, carried, payload) {
+            return true;
         }
         self.forward(now, room, received, carried, payload);
         if received.torn && received.kind == MediaKind::Video {
@@ -372,14 +376,14 @@ impl Engine {
     /// The publisher spent a sequence number on padding: its subscribers' numbers close up.
     pub(super) fn skip(&mut self, now: Instant, room: RoomKey, key: TrackKey, layer: u8, seq: u64) {
         let Engine { sessions, rooms, dirty, config, crossing_rooms, .. } = self;
-        let entry = &mut rooms[room];
-        let Some(name) = entry.router.tracks.get(key).map(|track| track.publication.name()) else { return };
+        let Room { router, outlets, batch, .. } = &mut rooms[room];
+        let Some(track) = router.tracks.get(key).filter(|track| track.hushed.is_none()) else { return };
+        let name = track.publication.name();
         if name.publisher.worker == config.worker
-            && let Some(batch) = Engine::batch(entry, crossing_rooms, room)
+            && let Some(batch) = outlets::batch(outlets, batch, crossing_rooms, room)
         {
             batch.skip(name, layer, seq);
         }
-        let Some(track) = entry.router.tracks.get(key) else { return };
         let Some(feed) = track.feed(key, layer) else { return };
         let takers = track.subscriptions().iter().filter(|other| other.selection.current() == Some(layer));
         for subscription in takers {
@@ -410,10 +414,9 @@ impl Engine {
         if !layer.file(*meta, carried, payload) {
             return;
         }
-        if !outlets.is_empty() && track.publication.publisher.worker == config.worker {
-            if batch.is_empty() {
-                crossing_rooms.push(room);
-            }
+        if track.publication.publisher.worker == config.worker
+            && let Some(batch) = outlets::batch(outlets, batch, crossing_rooms, room)
+        {
             batch.push(track.publication.name(), received, carried, payload);
         }
         let layer = &mut track.layers[usize::from(index)];
@@ -465,7 +468,7 @@ impl Engine {
             let passes = subscription.selection.passes();
             let queued = Queued {
                 passes: (passes.spatial, passes.temporal),
-                starts: verdict == Verdict::Start,
+                starts: verdict == Verdict::Start || received.resumed,
                 size,
                 ..Queued::new(subscription.slot, feed, meta.seq, purpose)
             };

@@ -12,11 +12,16 @@ pub mod crossing;
 mod flush;
 mod hold;
 mod ingress;
+mod lastn;
 mod layers;
 mod measures;
+mod members;
 mod outlets;
+mod panics;
+mod remotes;
 mod repair;
 mod resume;
+mod speakers;
 mod stats;
 mod subscribe;
 mod timers;
@@ -29,33 +34,31 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::BytesMut;
 use slotmap::SlotMap;
-use tracing::Span;
 
-use crate::config::{DataChannels, LayerLimit, Limits, PeerConfig};
-use crate::counters::{
-    Admission, AdmissionScope, Counters, EndReason, IceOutcome, JoinOutcome, PanicScope, nanos,
-};
-use crate::drop::DropReason;
-use crate::error::{JoinError, NegotiateError};
-use crate::event::{LeaveReason, PeerEvent, PeerInfo};
-use crate::ids::{Mid, PeerId, PeerKey, RoomKey, Ssrc, TrackKey, TrackName};
+use crate::config::{Audible, LayerLimit, Limits};
+use crate::counters::{Counters, nanos};
+use crate::error::NegotiateError;
+use crate::event::{LeaveReason, PeerEvent};
+use crate::ids::{Mid, PeerId, PeerKey, RoomKey, Ssrc};
 use crate::media::budget::RateMeter;
 use crate::path::Path;
 use crate::router::{Publication, Router};
 use crate::saturation::measures::Measures;
-use crate::session::dtls::{Dtls, Fingerprint, Identity};
+use crate::session::Session;
+use crate::session::dtls::Identity;
 use crate::session::feedback::Rtcp;
-use crate::session::ice::{Credentials, IceLite};
-use crate::session::negotiate::{LocalDescription, Negotiation, OfferError, RemoteDescription};
-use crate::session::trace::{self, JoinTrace};
-use crate::session::{Session, Start};
+use crate::session::ice::Credentials;
+use crate::session::negotiate::{LocalDescription, OfferError, RemoteDescription};
+use crate::session::trace::JoinTrace;
 use crate::units::Bitrate;
 use book::AddressBook;
 pub use channels::MessagePayload;
 use crossing::{Batch, Crossing};
 pub use flush::{Outlet, SendFault, Transmit};
 use hold::Hold;
+use remotes::Remotes;
 pub use resume::{Continuity, ResumeFault, Return, Standing};
+use speakers::Told;
 use timers::{Due, Timers};
 
 /// A peer that has not connected for this long is given up.
@@ -117,27 +120,18 @@ pub struct Engine {
     /// What may leave, all peers together; caps of rooms, whether anybody is in them or not; when they are shared next.
     egress_cap: Option<Bitrate>,
     room_caps: HashMap<String, Bitrate>,
+    /// What hosts have chosen for rooms, whether anybody is in them or not.
+    room_settings: HashMap<String, RoomSettings>,
     sharing: Option<Instant>,
     /// What is given up because the machine is short of something.
     measures: Measures,
     /// Who is in rooms of ours by way of other engines, what they publish, and what those engines are to be told.
-    remotes: HashMap<PeerId, (RoomKey, PeerInfo)>,
-    replicas: HashMap<TrackName, (RoomKey, TrackKey)>,
+    remotes: Remotes,
     crossings: VecDeque<(u16, Crossing)>,
     /// Rooms of which packets are about to cross.
     crossing_rooms: Vec<RoomKey>,
     /// Until when participants' time is counted.
     counted_until: Option<Instant>,
-}
-
-/// What an answered connection begins with.
-struct Prepared {
-    ufrag: String,
-    ice: IceLite,
-    dtls: Dtls,
-    negotiation: Negotiation,
-    reporter: Ssrc,
-    answer: String,
 }
 
 struct Room {
@@ -155,6 +149,17 @@ struct Room {
     /// Packets received and copies owed; packets asked for again.
     packets: RateMeter,
     nacked: RateMeter,
+    /// So many videos for each subscriber.
+    last_n: Option<u32>,
+    speech_due: Option<Instant>,
+    told: Told,
+}
+
+/// What a host has chosen for a room.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct RoomSettings {
+    audible: Audible,
+    last_n: Option<u32>,
 }
 
 impl EngineConfig {
@@ -194,10 +199,10 @@ impl Engine {
             random: SystemRandom::new(),
             egress_cap: None,
             room_caps: HashMap::new(),
+            room_settings: HashMap::new(),
             sharing: None,
             measures: Measures::NONE,
-            remotes: HashMap::new(),
-            replicas: HashMap::new(),
+            remotes: Remotes::default(),
             crossings: VecDeque::new(),
             crossing_rooms: Vec::new(),
             counted_until: None,
@@ -205,116 +210,6 @@ impl Engine {
     }
 
     // ---- the host's calls --------------------------------------------------------------------------
-
-    /// Admits a peer to a room, which comes into being with its first peer. Returns its id and the answer
-    /// to its offer.
-    pub fn join(
-        &mut self,
-        now: Instant,
-        room: &str,
-        config: PeerConfig,
-        offer: &str,
-    ) -> Result<(PeerId, String), JoinError> {
-        self.serving = Serving::Newcomer;
-        let span = config.span.clone().unwrap_or_else(Span::none);
-        let result = self.admit(now, room, config, offer, &span);
-        self.serving = Serving::Nobody;
-        let admission = match &result {
-            Ok(_) | Err(JoinError::Offer(_)) => Admission::Ok,
-            Err(_) => Admission::Limit,
-        };
-        self.counters.admission(AdmissionScope::Join, admission);
-        let refused = match &result {
-            Ok(_) => return result,
-            Err(JoinError::Offer(_)) => JoinOutcome::Negotiation,
-            Err(_) => JoinOutcome::Limit,
-        };
-        self.counters.joined(refused);
-        trace::ended(&span, refused);
-        result
-    }
-
-    fn admit(
-        &mut self,
-        now: Instant,
-        room: &str,
-        config: PeerConfig,
-        offer: &str,
-        span: &Span,
-    ) -> Result<(PeerId, String), JoinError> {
-        let limits = self.config.limits;
-        if self.sessions.len() >= limits.peers_per_worker {
-            return Err(JoinError::Full { what: "worker", limit: limits.peers_per_worker });
-        }
-        let in_room = |key: &RoomKey| self.rooms[*key].router.peers.len() + self.remotes_of(*key).count();
-        let in_room = self.room_names.get(room).map_or(0, in_room);
-        if in_room >= limits.peers_per_room {
-            return Err(JoinError::Full { what: "room", limit: limits.peers_per_room });
-        }
-
-        let negotiating = trace::negotiating(span);
-        let Prepared { ufrag, ice, dtls, negotiation, reporter, answer } =
-            self.prepare(now, config.channels, offer)?;
-        drop(negotiating);
-
-        let room_key = self.room_named(room);
-        let cap = config.publish_cap.or(self.config.publish_cap);
-        let worker = self.config.worker;
-        let key = self.sessions.insert_with_key(|key| {
-            Box::new(Session::new(
-                now,
-                Start {
-                    id: PeerId::new(worker, key),
-                    name: config.name.into(),
-                    room: room_key,
-                    subscribe: config.subscribe,
-                    ice,
-                    dtls,
-                    negotiation,
-                    interceptors: config.interceptors,
-                    cap,
-                    channels: config.channels,
-                    reporter,
-                    span: span.clone(),
-                },
-            ))
-        });
-        self.serving = Serving::Peer(key);
-        self.book.add_ufrag(&ufrag, key);
-        self.count_time(now);
-        self.greet(room_key, key);
-        let router = &mut self.rooms[room_key].router;
-        let before = router.peers.len();
-        router.enter(key);
-        self.counters.gauges.resized(before, before + 1);
-        let subscribing = trace::subscribing(span);
-        self.sync_media(now, key);
-        self.resubscribe(now, room_key);
-        drop(subscribing);
-        self.reschedule(key);
-        Ok((self.sessions[key].id, answer))
-    }
-
-    /// Answers the offer of a connection that begins.
-    fn prepare(&mut self, now: Instant, channels: DataChannels, offer: &str) -> Result<Prepared, OfferError> {
-        let credentials = self.fresh_credentials();
-        let random = self.random.clone();
-        let local = self.local_description(&credentials);
-        let mut negotiation = Negotiation::new(local, move || random_u32(&random));
-        if channels == DataChannels::Refused {
-            negotiation.refuse_channels();
-        }
-        let answer = negotiation.handle_offer(offer)?;
-        let remote = negotiation.remote().ok_or(OfferError::IceCredentials)?;
-        let fingerprint = Fingerprint::parse(&remote.fingerprint_algorithm, &remote.fingerprint)
-            .ok_or(OfferError::MissingFingerprint)?;
-        let ufrag = credentials.ufrag.clone();
-        let mut ice = IceLite::new(credentials, now);
-        ice.set_remote(&remote.ufrag);
-        let dtls = Dtls::new(self.config.identity.clone(), fingerprint, self.config.require_gcm, now);
-        let reporter = Ssrc(random_u32(&self.random) | 1);
-        Ok(Prepared { ufrag, ice, dtls, negotiation, reporter, answer })
-    }
 
     /// Answers a renegotiation by the client.
     pub fn offer(&mut self, now: Instant, peer: PeerId, sdp: &str) -> Result<String, NegotiateError> {
@@ -416,12 +311,13 @@ impl Engine {
         result
     }
 
-    /// Tells the host again what it may have missed: the slots, and the offer if one is pending or due.
+    /// Tells the host again what it may have missed: the slots, who has the floor, and the offer if one is pending or due.
     pub fn resync(&mut self, now: Instant, peer: PeerId) {
         let Some(key) = self.live(peer) else { return };
         self.serve(key, |engine| {
             engine.sessions[key].negotiation.rollback();
             engine.tell_slots(key);
+            engine.tell_floor(key);
             let room = engine.sessions[key].room;
             engine.resubscribe_peer(now, room, key);
         });
@@ -435,22 +331,6 @@ impl Engine {
             self.serve(key, |engine| engine.limit_slot(now, key, slot, limit));
             true
         })
-    }
-
-    /// Lets a peer go, with a goodbye on its path.
-    pub fn leave(&mut self, now: Instant, peer: PeerId) {
-        if let Some(key) = self.live(peer) {
-            self.remove(now, key, LeaveReason::Left);
-        }
-    }
-
-    /// Lets everybody go.
-    pub fn shutdown(&mut self, now: Instant) {
-        self.closing = true;
-        let keys: Vec<PeerKey> = self.sessions.keys().collect();
-        for key in keys {
-            self.remove(now, key, LeaveReason::Shutdown);
-        }
     }
 
     /// The next thing to tell a host.
@@ -486,6 +366,13 @@ impl Engine {
             Some(Due::Caps) => {
                 self.sharing = None;
                 self.share_caps(now);
+            }
+            Some(Due::Speech(key)) => {
+                self.serving = Serving::Room(key);
+                if let Some(room) = self.rooms.get_mut(key) {
+                    room.speech_due = None;
+                    self.review_speech(now, key);
+                }
             }
             Some(Due::Room(key)) => {
                 self.serving = Serving::Room(key);
@@ -602,6 +489,7 @@ impl Engine {
         for session in self.sessions.values_mut() {
             session.trace.take_if(|_| JoinTrace::is_over(now, session.secured_at));
         }
+        let speakers = self.speakers_here();
         let gauges = &mut self.counters.gauges;
         let sizes = self.rooms.values().map(|room| room.router.peers.len());
         gauges.largest_room = sizes.max().unwrap_or(0) as u64;
@@ -610,6 +498,7 @@ impl Engine {
             slots.filter(|slot| slot.live && slot.kind == crate::ids::MediaKind::Video).count()
         });
         gauges.most_videos = videos.max().unwrap_or(0) as u64;
+        gauges.active_speakers = speakers;
         gauges.queue_capacity = (self.sessions.len() * self.config.limits.queue) as u64;
         let publishers = self.sessions.values().filter(|session| session.uplinks.iter().next().is_some());
         let caps = publishers.filter_map(|session| session.cap.get());
@@ -625,181 +514,11 @@ impl Engine {
         self.counters.participant_time = self.counters.participant_time.wrapping_add(together);
     }
 
-    // ---- panics ------------------------------------------------------------------------------------
-
-    /// The turn just ended in a panic: who was being served pays, everyone else goes on.
-    pub fn contain_panic(&mut self, now: Instant) -> PanicScope {
-        self.slab.abandon_run(now, &mut self.counters);
-        match std::mem::replace(&mut self.serving, Serving::Nobody) {
-            Serving::Peer(key) if self.sessions.contains_key(key) => {
-                self.remove(now, key, LeaveReason::Internal);
-                self.counters.panic(PanicScope::Peer);
-                PanicScope::Peer
-            }
-            Serving::Room(key) if self.rooms.contains_key(key) => {
-                self.closing = true;
-                for peer in self.rooms[key].router.peers.clone() {
-                    self.remove(now, peer, LeaveReason::Internal);
-                }
-                self.closing = false;
-                self.counters.panic(PanicScope::Room);
-                PanicScope::Room
-            }
-            Serving::Newcomer => {
-                self.counters.panic(PanicScope::Peer);
-                PanicScope::Peer
-            }
-            _ => {
-                self.counters.panic(PanicScope::Worker);
-                PanicScope::Worker
-            }
-        }
-    }
-
-    /// An engine that is not to be trusted any more begins anew, without its peers: their keys are spent, so
-    /// that handles to them never reach a successor. Its totals go on.
-    pub fn begin_anew(self) -> Engine {
-        let Engine { config, mut sessions, counters, .. } = self;
-        sessions.clear();
-        let mut engine = Engine::new(config);
-        engine.sessions = sessions;
-        engine.counters = counters.carried_over();
-        for worker in (0..engine.config.workers).filter(|worker| *worker != engine.config.worker) {
-            engine.crossings.push_back((worker, Crossing::Reset));
-        }
-        engine
-    }
-
     // ---- inner workings ----------------------------------------------------------------------------
 
     fn live(&self, peer: PeerId) -> Option<PeerKey> {
         let key = peer.key();
         (peer.worker == self.config.worker && self.sessions.contains_key(key)).then_some(key)
-    }
-
-    fn room_named(&mut self, name: &str) -> RoomKey {
-        if let Some(key) = self.room_names.get(name) {
-            return *key;
-        }
-        let key = self.rooms.insert(Room {
-            router: Router::new(name),
-            scheduled: None,
-            cap: self.room_caps.get(name).copied(),
-            kept: 1.0,
-            outlets: Vec::new(),
-            batch: Batch::default(),
-            heard: BTreeMap::new(),
-            packets: RateMeter::default(),
-            nacked: RateMeter::default(),
-        });
-        self.room_names.insert(name.to_owned(), key);
-        self.counters.gauges.rooms += 1;
-        self.announce_room(name);
-        key
-    }
-
-    /// Tells the room of the newcomer, and the newcomer of the room.
-    fn greet(&mut self, room: RoomKey, newcomer: PeerKey) {
-        for other in self.rooms[room].router.peers.clone() {
-            self.emit(other, PeerEvent::PeerJoined(self.info(newcomer)));
-            self.emit(newcomer, PeerEvent::PeerJoined(self.info(other)));
-        }
-        for other in self.remotes_of(room).cloned().collect::<Vec<_>>() {
-            self.emit(newcomer, PeerEvent::PeerJoined(other));
-        }
-        let name: Arc<str> = self.rooms[room].router.name.as_str().into();
-        let peer = self.info(newcomer);
-        self.cross_all(room, &Crossing::Entered { room: name, peer });
-        self.counters.gauges.participants += 1;
-        self.counters.gauges.active_handles += 1;
-    }
-
-    fn info(&self, peer: PeerKey) -> PeerInfo {
-        let session = &self.sessions[peer];
-        PeerInfo { peer: session.id, name: session.name.to_string() }
-    }
-
-    fn remove(&mut self, now: Instant, key: PeerKey, reason: LeaveReason) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let room_key = session.room;
-        if reason != LeaveReason::Internal {
-            // After a fault inside it, the session's own goodbye is not to be trusted.
-            self.say_goodbye(now, key);
-        }
-        let outcome = match reason {
-            LeaveReason::IceTimeout => JoinOutcome::IceTimeout,
-            LeaveReason::DtlsFailed => JoinOutcome::DtlsFailed,
-            LeaveReason::Internal => JoinOutcome::Internal,
-            _ => JoinOutcome::Cancelled,
-        };
-        let unfinished = (!self.sessions[key].is_connected()).then_some(outcome);
-        self.withdraw_all(key);
-        self.emit(key, PeerEvent::Left(reason));
-        let info = self.info(key);
-        self.book.remove_peer(key);
-        if let Some(session) = self.sessions.remove(key) {
-            self.bury(key, session, unfinished);
-        }
-        self.count_time(now);
-        self.counters.gauges.participants -= 1;
-        self.counters.gauges.active_handles -= 1;
-        self.counters.session_ended(end_reason(reason));
-        let room = &mut self.rooms[room_key];
-        let before = room.router.peers.len();
-        room.router.leave(key);
-        self.counters.gauges.resized(before, room.router.peers.len());
-        let name: Arc<str> = room.router.name.as_str().into();
-        if room.router.is_empty() {
-            self.cross_all(room_key, &Crossing::Close { room: name });
-            self.forget_remotes(room_key);
-            let room = &mut self.rooms[room_key];
-            self.timers.schedule(Due::Room(room_key), &mut room.scheduled, None);
-            if let Some(room) = self.rooms.remove(room_key) {
-                self.room_names.remove(&room.router.name);
-                self.counters.gauges.rooms -= 1;
-            }
-            return;
-        }
-        self.cross_all(room_key, &Crossing::Left { room: name, peer: info.peer });
-        if self.closing {
-            return;
-        }
-        for other in self.rooms[room_key].router.peers.clone() {
-            self.emit(other, PeerEvent::PeerLeft(info.clone()));
-        }
-        self.resubscribe(now, room_key);
-    }
-
-    /// Says goodbye to the client, on the path that it has.
-    fn say_goodbye(&mut self, now: Instant, key: PeerKey) {
-        let session = &mut self.sessions[key];
-        session.close(now);
-        while let Some(last) = session.poll_control() {
-            self.parting.push_back(last);
-        }
-    }
-
-    /// Closes the books on a connection. `unfinished`: it never came about.
-    fn bury(&mut self, key: PeerKey, mut session: Box<Session>, unfinished: Option<JoinOutcome>) {
-        session.tell_crowded_out(&mut self.counters);
-        session.quality.end(&mut self.counters);
-        if let (Some(trace), Some(outcome)) = (&session.trace, unfinished) {
-            trace.on_end(outcome);
-        }
-        self.counters.selected_path(None, session.booked_path.map(|(_, kind)| kind));
-        if unfinished == Some(JoinOutcome::IceTimeout) && session.ice.last_check().is_none() {
-            let refused = session.refused_checks;
-            let outcome = if refused { IceOutcome::Auth } else { IceOutcome::Timeout };
-            self.counters.ice_session(outcome, session.relay_offered());
-        }
-        self.counters.gauges.orphaned_handles -= u64::from(session.orphaned_until.is_some());
-        self.timers.schedule(Due::Peer(key), &mut session.scheduled, None);
-        for (queued, kind) in session.queued_kinds() {
-            flush::unsent(&mut self.counters, kind, queued, DropReason::Expired);
-        }
-        if let Some(outcome) = unfinished {
-            self.counters.joined(outcome);
-        }
     }
 
     fn emit(&mut self, key: PeerKey, event: PeerEvent) {
@@ -866,7 +585,7 @@ impl Engine {
 
     /// Tracks of other engines' peers: for leak tests.
     pub fn replicas(&self) -> usize {
-        self.replicas.len() + self.remotes.len()
+        self.remotes.len()
     }
 
     /// What it was made with.
@@ -877,17 +596,6 @@ impl Engine {
     /// Streams that peers send and that are accounted for, of all of them together: for leak tests.
     pub fn streams(&self) -> usize {
         self.sessions.values().map(|session| session.uplinks.streams()).sum()
-    }
-}
-
-fn end_reason(reason: LeaveReason) -> EndReason {
-    match reason {
-        LeaveReason::Left | LeaveReason::Closed => EndReason::Left,
-        LeaveReason::IceTimeout => EndReason::IceTimeout,
-        LeaveReason::ConsentExpired => EndReason::ConsentExpired,
-        LeaveReason::Shutdown => EndReason::Drained,
-        LeaveReason::Orphaned => EndReason::Orphaned,
-        LeaveReason::DtlsFailed | LeaveReason::Internal => EndReason::Error,
     }
 }
 

@@ -4,13 +4,32 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::crossing::{Batch, Crossing, Item, Packet, Published};
-use super::{Engine, PUBLISHER_RTT, Room, Serving};
+use super::{Engine, PUBLISHER_RTT, Serving};
+use crate::config::TrackSource;
 use crate::counters::DropKind;
 use crate::drop::DropReason;
 use crate::event::{PeerEvent, PeerInfo};
 use crate::ids::{MediaKind, PeerId, PeerKey, Rid, RoomKey, TrackKey, TrackName};
 use crate::router::Publication;
 use crate::session::uplinks::Received;
+
+/// The batch in which what happens in a room is to cross, if there is anybody to cross to: the room waits among `pending`
+/// from then on. Its parts are told one by one, because the packet path has the rest of the room in hand.
+#[inline]
+pub(super) fn batch<'b>(
+    outlets: &[u16],
+    batch: &'b mut Batch,
+    pending: &mut Vec<RoomKey>,
+    room: RoomKey,
+) -> Option<&'b mut Batch> {
+    if outlets.is_empty() {
+        return None;
+    }
+    if batch.is_empty() {
+        pending.push(room);
+    }
+    Some(batch)
+}
 
 impl Engine {
     /// The next message for another engine, and which.
@@ -65,8 +84,9 @@ impl Engine {
                 }
             }
             Crossing::Left { room, peer } => {
-                if let Some(key) = self.room_names.get(&*room).copied() {
-                    self.leave_remote(key, peer);
+                if let Some(key) = self.room_names.get(&*room).copied()
+                    && self.leave_remote(key, peer)
+                {
                     self.resubscribe_served(now, key);
                 }
             }
@@ -77,11 +97,13 @@ impl Engine {
                 }
             }
             Crossing::Withdrawn { track } => {
-                if let Some((room, _)) = self.replicas.get(&track).copied() {
+                if let Some((room, _)) = self.remotes.track(track) {
                     self.withdraw_remote(track);
                     self.resubscribe_served(now, room);
                 }
             }
+            Crossing::Shows { track, source } => self.show(now, track, source),
+            Crossing::Floor { track } => self.follow_floor(now, from, track),
             Crossing::KeyframeWanted { track, layer } => self.want_for_remote(now, track, layer),
             Crossing::Message { room, channel, binary, data } => {
                 if let Some(key) = self.room_names.get(&*room).copied() {
@@ -131,24 +153,13 @@ impl Engine {
             kind: track.publication.kind,
             codec: track.publication.codec,
             rids: track.layers.iter().filter_map(|layer| layer.rid).collect(),
+            source: track.source,
         });
         let tracks = tracks.collect();
         self.cross(to, Crossing::Greet { room: name.clone(), peers, tracks });
-    }
-
-    /// The batch in which a packet of this room is to cross, if there is anybody to cross to.
-    pub(super) fn batch<'r>(
-        room: &'r mut Room,
-        pending: &mut Vec<RoomKey>,
-        key: RoomKey,
-    ) -> Option<&'r mut Batch> {
-        if room.outlets.is_empty() {
-            return None;
+        if let Some(track) = self.floor_of(key) {
+            self.cross(to, Crossing::Floor { track });
         }
-        if room.batch.is_empty() {
-            pending.push(key);
-        }
-        Some(&mut room.batch)
     }
 
     // ---- from others -------------------------------------------------------------------------------
@@ -157,57 +168,59 @@ impl Engine {
         let Some(entry) = self.rooms.get_mut(room) else { return };
         entry.outlets.retain(|worker| *worker != from);
         entry.heard.remove(&from);
-        let gone = self.remotes.iter().filter(|(peer, (of, _))| *of == room && peer.worker == from);
-        let gone: Vec<PeerId> = gone.map(|(peer, _)| *peer).collect();
-        if gone.is_empty() {
-            return;
+        let gone = self.remotes.of_worker(room, from);
+        let mut withdrawn = false;
+        for peer in gone {
+            withdrawn |= self.leave_remote(room, peer);
         }
-        gone.into_iter().for_each(|peer| self.leave_remote(room, peer));
-        self.resubscribe_served(now, room);
+        if withdrawn {
+            self.resubscribe_served(now, room);
+        }
     }
 
     fn enter_remote(&mut self, room: RoomKey, peer: PeerInfo) {
-        if self.remotes.insert(peer.peer, (room, peer.clone())).is_none() {
+        if self.remotes.enter(room, peer.clone()) {
             for other in self.rooms[room].router.peers.clone() {
                 self.emit(other, PeerEvent::PeerJoined(peer.clone()));
             }
         }
     }
 
-    fn leave_remote(&mut self, room: RoomKey, peer: PeerId) {
-        let tracks: Vec<TrackName> =
-            self.replicas.keys().copied().filter(|track| track.publisher == peer).collect();
+    /// Whether it has taken tracks along.
+    fn leave_remote(&mut self, room: RoomKey, peer: PeerId) -> bool {
+        let tracks = self.remotes.tracks_of(peer);
+        let published = !tracks.is_empty();
         tracks.into_iter().for_each(|track| self.withdraw_remote(track));
-        if let Some((_, info)) = self.remotes.remove(&peer) {
+        if let Some(room) = self.rooms.get_mut(room) {
+            room.router.speech.forget(peer);
+        }
+        if let Some(info) = self.remotes.leave(peer) {
             for other in self.rooms[room].router.peers.clone() {
                 self.emit(other, PeerEvent::PeerLeft(info.clone()));
             }
         }
+        published
     }
 
     fn publish_remote(&mut self, room: RoomKey, track: Published) {
-        let Published { name, kind, codec, rids } = track;
+        let Published { name, kind, codec, rids, source } = track;
         // Whoever is not in the room publishes nothing in it.
-        if !self.remotes.contains_key(&name.publisher) || self.replicas.contains_key(&name) {
+        if !self.remotes.may_publish(name) {
             return;
         }
         let publication = Publication { publisher: name.publisher, mid: name.mid, kind, codec };
-        let key = self.rooms[room].router.publish(publication, &rids);
-        self.replicas.insert(name, (room, key));
+        let router = &mut self.rooms[room].router;
+        let key = router.publish(publication, &rids);
+        router.tracks[key].source = source;
+        self.remotes.publish(name, room, key);
     }
 
     fn withdraw_remote(&mut self, track: TrackName) {
-        let Some((room, key)) = self.replicas.remove(&track) else { return };
+        let Some((room, key)) = self.remotes.withdraw(track) else { return };
         let Some(track) = self.rooms.get_mut(room).and_then(|room| room.router.withdraw(key)) else { return };
         for subscription in track.subscriptions() {
             self.set_live(subscription.peer, usize::from(subscription.slot), false);
         }
-    }
-
-    /// Everything of others goes with the room.
-    pub(super) fn forget_remotes(&mut self, room: RoomKey) {
-        self.remotes.retain(|_, (of, _)| *of != room);
-        self.replicas.retain(|_, (of, _)| *of != room);
     }
 
     fn resubscribe_served(&mut self, now: Instant, room: RoomKey) {
@@ -237,7 +250,7 @@ impl Engine {
             // Most come in runs of one track.
             let found = match last {
                 Some((known, place)) if known == name => Some(place),
-                _ => self.replicas.get(&name).copied(),
+                _ => self.remotes.track(name),
             };
             let Some((room, track)) = found else { continue };
             last = Some((name, (room, track)));
@@ -258,7 +271,7 @@ impl Engine {
 
     /// What was in a batch that did not come will not come any more: pictures go on with a keyframe.
     fn note_batch(&mut self, now: Instant, from: u16, batch: &Batch) {
-        let known = batch.items().iter().find_map(|item| self.replicas.get(&item.track()).copied());
+        let known = batch.items().iter().find_map(|item| self.remotes.track(item.track()));
         let Some(room) = known.and_then(|(room, _)| self.rooms.contains_key(room).then_some(room)) else {
             return;
         };
@@ -282,7 +295,7 @@ impl Engine {
         packet: &Packet,
         (carried, payload): (&[u8], &[u8]),
     ) {
-        let received = Received {
+        let mut received = Received {
             track,
             layer: packet.layer,
             kind: packet.kind,
@@ -292,8 +305,9 @@ impl Engine {
             payload: 0..payload.len(),
             restarted: packet.restarted,
             torn: packet.torn,
+            resumed: packet.resumed,
         };
-        self.pass_on(now, room, &received, carried, payload);
+        self.pass_on(now, room, &mut received, carried, payload);
     }
 
     // ---- who is where ------------------------------------------------------------------------------
@@ -307,20 +321,15 @@ impl Engine {
     pub(super) fn publisher(&self, peer: PeerId) -> Option<PeerInfo> {
         match self.live(peer) {
             Some(key) => Some(self.info(key)),
-            None => self.remotes.get(&peer).map(|(_, info)| info.clone()),
+            None => self.remotes.get(peer).cloned(),
         }
     }
 
     pub(super) fn publisher_name(&self, peer: PeerId) -> Option<&str> {
         match self.live(peer) {
             Some(key) => Some(&self.sessions[key].name),
-            None => self.remotes.get(&peer).map(|(_, info)| info.name.as_str()),
+            None => self.remotes.get(peer).map(|info| info.name.as_str()),
         }
-    }
-
-    /// Those in the room whose sessions others have.
-    pub(super) fn remotes_of(&self, room: RoomKey) -> impl Iterator<Item = &PeerInfo> {
-        self.remotes.values().filter(move |(of, _)| *of == room).map(|(_, info)| info)
     }
 
     /// Sends the keyframe requests for replicas that are due: to the engines that have their publishers.
@@ -354,7 +363,8 @@ impl Engine {
             return;
         }
         let Publication { kind, codec, .. } = *publication;
-        let track = Published { name: publication.name(), kind, codec, rids: rids.to_vec() };
+        let source = TrackSource::Camera;
+        let track = Published { name: publication.name(), kind, codec, rids: rids.to_vec(), source };
         let name: Arc<str> = self.rooms[room].router.name.as_str().into();
         self.cross_all(room, &Crossing::Published { room: name, track });
     }

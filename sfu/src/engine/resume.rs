@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use tracing::Span;
 
-use super::{Engine, Prepared};
+use super::Engine;
+use super::members::Prepared;
 use crate::config::{DataChannels, LayerLimit, Subscribe};
 use crate::counters::{EndReason, JoinOutcome};
 use crate::event::{CapScope, PeerEvent};
@@ -193,7 +194,7 @@ impl Engine {
         let mut new = Box::new(Session::new(now, start));
         std::mem::swap(&mut new.cap, &mut old.cap);
         new.uplinks.police.set_cap(new.cap.get());
-        new.uncapped = old.uncapped;
+        (new.uncapped, new.last_n) = (old.uncapped, old.last_n);
         // In lists that go by the key.
         (new.dirty, new.held) = (old.dirty, old.held);
         let limited = old.slots.iter().filter(|slot| slot.limit != LayerLimit::NONE);
@@ -218,7 +219,7 @@ impl Engine {
         for other in self.rooms[room].router.peers.clone().into_iter().filter(|other| *other != key) {
             self.emit(key, PeerEvent::PeerJoined(self.info(other)));
         }
-        for other in self.remotes_of(room).cloned().collect::<Vec<_>>() {
+        for other in self.remotes.of_room(room).cloned().collect::<Vec<_>>() {
             self.emit(key, PeerEvent::PeerJoined(other));
         }
         let tracks: Vec<_> =
@@ -226,6 +227,7 @@ impl Engine {
         for (mid, kind) in tracks {
             self.emit(key, PeerEvent::TrackAdded { mid, kind });
         }
+        self.tell_floor(key);
         self.tell_slots(key);
         if self.sessions[key].is_connected() {
             self.emit(key, PeerEvent::Connected);

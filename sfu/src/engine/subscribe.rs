@@ -12,7 +12,6 @@ use crate::ids::{MediaKind, Mid, PeerId, PeerKey, RoomKey, TrackKey};
 use crate::media::codec::Codec;
 use crate::router::selection::Verdict;
 use crate::router::{Publication, Track};
-use crate::saturation::measures::Measures;
 use crate::session::Session;
 use crate::session::negotiate::Origin;
 use crate::session::outgoing::{Purpose, Queued};
@@ -117,15 +116,17 @@ impl Engine {
         self.emit(key, PeerEvent::TrackRemoved { mid: mid.to_string(), kind: uplink.kind });
     }
 
-    /// Ends everything the peer publishes and receives.
-    pub(super) fn withdraw_all(&mut self, key: PeerKey) {
+    /// Ends everything the peer publishes and receives. Returns whether it published anything.
+    pub(super) fn withdraw_all(&mut self, key: PeerKey) -> bool {
         let mids: Vec<Mid> = self.sessions[key].uplinks.iter().map(|uplink| uplink.mid).collect();
+        let published = !mids.is_empty();
         for mid in mids {
             self.withdraw(key, mid);
         }
         for index in 0..self.sessions[key].slots.len() {
             self.detach(key, index);
         }
+        published
     }
 
     /// Matches tracks with slots for everybody in the room.
@@ -134,6 +135,7 @@ impl Engine {
         for peer in entry.router.peers.clone() {
             self.resubscribe_peer(now, room, peer);
         }
+        self.note_floor(now, room);
     }
 
     /// Matches tracks with slots for one peer, and offers what is missing.
@@ -155,6 +157,9 @@ impl Engine {
             }
         }
         self.settle(now, key);
+        if self.limits_videos(key) {
+            self.leave_out(now, key);
+        }
     }
 
     fn wanted(&self, room: RoomKey, key: PeerKey) -> Vec<Wanted> {
@@ -290,10 +295,11 @@ impl Engine {
         let Some(source) = slot.source() else { return };
         let Some(track) = self.rooms[room].router.tracks.get_mut(source.track) else { return };
         track.subscribe(now, key, index as u16, slot.limit);
+        slot.left_out = false;
         slot.restart();
         let kind = slot.kind;
         self.set_live(key, index, true);
-        if self.measures != Measures::NONE {
+        if self.limits_videos(key) {
             self.leave_out(now, key);
         }
         if kind == MediaKind::Video && !self.serve_head(now, key, index) {
@@ -306,7 +312,7 @@ impl Engine {
 
     /// Starts a subscriber from a ring, if a keyframe has just passed: of the layer it is to have, or of a smaller
     /// one to begin with. False: it must wait for the next. Who is to get nothing waits for none.
-    fn serve_head(&mut self, now: Instant, key: PeerKey, index: usize) -> bool {
+    pub(super) fn serve_head(&mut self, now: Instant, key: PeerKey, index: usize) -> bool {
         let session = &self.sessions[key];
         let room = session.room;
         let Some(source) = session.slots[index].source() else { return false };

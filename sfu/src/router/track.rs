@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::layer::Layer;
 use super::selection::Selection;
-use crate::config::LayerLimit;
+use crate::config::{LayerLimit, TrackSource};
 use crate::counters::{Axis, Step, SwitchCause};
 use crate::drop::FilterReason;
 use crate::ids::{Feed, MediaKind, Mid, PeerId, PeerKey, Rid, TrackKey, TrackName};
@@ -74,12 +74,25 @@ pub struct Track {
     pub layers: Vec<Layer>,
     /// Layer indices, the smallest picture first.
     ranks: Vec<u8>,
+    /// In the order of peers and slots: one is found without a look at all.
     subscriptions: Vec<Subscription>,
     reviewed_at: Option<Instant>,
     codec_changed_at: Option<Instant>,
     cut: Cut,
     /// The next review acts on another cut.
     recut: bool,
+    pub source: TrackSource,
+    /// Nobody hears it: others are louder.
+    pub hushed: Option<Hush>,
+}
+
+/// What a track has kept to itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Hush {
+    /// From this number on.
+    pub since: u64,
+    /// It has begun anew meanwhile, and not all who have it know.
+    pub restarted: bool,
 }
 
 impl Track {
@@ -100,6 +113,8 @@ impl Track {
             codec_changed_at: None,
             cut: Cut::default(),
             recut: false,
+            source: TrackSource::Camera,
+            hushed: None,
         }
     }
 
@@ -112,23 +127,40 @@ impl Track {
     }
 
     pub fn subscription_mut(&mut self, peer: PeerKey, slot: u16) -> Option<&mut Subscription> {
-        self.subscriptions.iter_mut().find(|other| other.peer == peer && other.slot == slot)
+        let at = self.search(peer, slot).ok()?;
+        self.subscriptions.get_mut(at)
+    }
+
+    fn subscription(&self, peer: PeerKey, slot: u16) -> Option<&Subscription> {
+        self.subscriptions.get(self.search(peer, slot).ok()?)
+    }
+
+    /// Where it is, or where it would be.
+    fn search(&self, peer: PeerKey, slot: u16) -> Result<usize, usize> {
+        self.subscriptions.binary_search_by_key(&(peer, slot), |other| (other.peer, other.slot))
     }
 
     pub fn subscribe(&mut self, now: Instant, peer: PeerKey, slot: u16, limit: LayerLimit) {
-        self.unsubscribe(peer, slot);
         let selection = Selection::new(self.publication.kind);
         let (last, cause) = (None, SwitchCause::Request);
-        self.subscriptions.push(Subscription { peer, slot, selection, limit, room: u8::MAX, last, cause });
+        let subscription = Subscription { peer, slot, selection, limit, room: u8::MAX, last, cause };
+        match self.search(peer, slot) {
+            Ok(at) => self.subscriptions[at] = subscription,
+            Err(at) => self.subscriptions.insert(at, subscription),
+        }
         self.aim(now, peer, slot, cause);
     }
 
     pub fn unsubscribe(&mut self, peer: PeerKey, slot: u16) {
-        self.subscriptions.retain(|other| (other.peer, other.slot) != (peer, slot));
+        if let Ok(at) = self.search(peer, slot) {
+            self.subscriptions.remove(at);
+        }
     }
 
     pub fn unsubscribe_peer(&mut self, peer: PeerKey) {
-        self.subscriptions.retain(|other| other.peer != peer);
+        let first = self.subscriptions.partition_point(|other| other.peer < peer);
+        let his = self.subscriptions[first..].iter().take_while(|other| other.peer == peer).count();
+        self.subscriptions.drain(first..first + his);
     }
 
     /// Changes what the host allows one subscriber.
@@ -160,8 +192,7 @@ impl Track {
 
     /// What one subscriber gets waits for a keyframe.
     pub fn waits(&self, peer: PeerKey, slot: u16) -> bool {
-        let mut subscriptions = self.subscriptions.iter();
-        let subscription = subscriptions.find(|other| other.peer == peer && other.slot == slot);
+        let subscription = self.subscription(peer, slot);
         subscription.is_some_and(|subscription| subscription.selection.current().is_none())
     }
 
@@ -189,9 +220,7 @@ impl Track {
 
     /// One subscriber gets nothing of it, whatever comes.
     pub fn is_left_out(&self, peer: PeerKey, slot: u16) -> bool {
-        let mut subscriptions = self.subscriptions.iter();
-        let subscription = subscriptions.find(|other| other.peer == peer && other.slot == slot);
-        subscription.is_some_and(|subscription| subscription.selection.is_left_out())
+        self.subscription(peer, slot).is_some_and(|subscription| subscription.selection.is_left_out())
     }
 
     /// Whether the codec may change now; if so, it does.
@@ -215,6 +244,10 @@ impl Track {
     /// The publisher began a layer anew: those who got it wait for its keyframe.
     pub fn restart(&mut self, layer: u8) {
         self.layers[usize::from(layer)].restart();
+        if let Some(hush) = &mut self.hushed {
+            // What was left out before has no number that means anything now.
+            *hush = Hush { since: u64::MAX, restarted: true };
+        }
         let kind = self.publication.kind;
         for subscription in &mut self.subscriptions {
             subscription.selection.restart(kind, layer);
@@ -234,9 +267,7 @@ impl Track {
 
     /// What a newcomer can start with at once: of the layer it is to have, else of the best smaller one.
     pub fn head(&self, now: Instant, peer: PeerKey, slot: u16) -> Option<(u8, RangeInclusive<u64>)> {
-        let subscription =
-            self.subscriptions.iter().find(|other| other.peer == peer && other.slot == slot)?;
-        let target = subscription.selection.target();
+        let target = self.subscription(peer, slot)?.selection.target();
         let below = self.ranks.iter().rev().skip_while(|index| **index != target);
         below.copied().find_map(|index| Some((index, self.layers[usize::from(index)].head(now)?)))
     }
@@ -297,10 +328,14 @@ impl Track {
         }
     }
 
-    /// What each step up costs one subscriber, the cheapest first; within what its host allows.
+    /// What each step up costs one subscriber, the cheapest first; within what its host allows. Nothing, for who gets
+    /// nothing.
     pub fn ladder(&self, now: Instant, peer: PeerKey, slot: u16) -> Vec<Bitrate> {
-        let limit = self.subscriptions.iter().find(|other| other.peer == peer && other.slot == slot);
-        let most = limit.map_or(u8::MAX, |subscription| subscription.limit.spatial);
+        let subscription = self.subscription(peer, slot);
+        if subscription.is_some_and(|subscription| subscription.selection.is_left_out()) {
+            return Vec::new();
+        }
+        let most = subscription.map_or(u8::MAX, |subscription| subscription.limit.spatial);
         let mut costs: Vec<Bitrate> = match &self.layers[..] {
             [only] => (0..only.spatial_layers()).map(|spatial| only.rate(now, spatial)).collect(),
             _ => {
@@ -315,8 +350,7 @@ impl Track {
 
     /// Aims one subscription anew. Returns whether a keyframe of its target is needed.
     fn aim(&mut self, now: Instant, peer: PeerKey, slot: u16, cause: SwitchCause) -> bool {
-        let at = self.subscriptions.iter().position(|other| other.peer == peer && other.slot == slot);
-        at.is_some_and(|index| self.aim_at(now, index, cause))
+        self.search(peer, slot).is_ok_and(|index| self.aim_at(now, index, cause))
     }
 
     fn aim_at(&mut self, now: Instant, index: usize, cause: SwitchCause) -> bool {

@@ -5,27 +5,23 @@
 //! count them, and drop alerts; retransmission is ours too. Once the peer has proved itself,
 //! plaintext is not read at all.
 
+mod association;
 mod identity;
+mod provider;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rtc_crypto::{CryptoError, RTCCrypto, RTCCryptoProvider, RTCRandom};
-use rtc_dtls::cipher_suite::CipherSuiteId;
-use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType};
-use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
-use rtc_dtls::state::State;
-use rtc_shared::TransportProtocol;
 use rtc_shared::error::Error;
 
+use association::{Association, Progress};
 pub use identity::{Fingerprint, Identity};
 
-use super::srtp::{KeyMaterial, MasterKey, Profile};
+use super::srtp::{KeyMaterial, Profile};
 use crate::drop::DropReason;
 use crate::wire::dtls::{self, ClientHello, Message, Reassembly, Record};
 
@@ -164,7 +160,12 @@ impl Dtls {
 
     /// What has happened.
     pub fn poll_event(&mut self) -> Option<DtlsEvent> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() {
+            // There are few after the first, and none as a rule.
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// When to call [`Dtls::handle_timeout`].
@@ -326,6 +327,7 @@ impl Dtls {
         if self.attempts.len() >= MAX_ATTEMPTS {
             self.attempts.remove(0);
         }
+        self.attempts.reserve_exact(1);
         self.attempts.push(attempt);
         Ok(())
     }
@@ -340,7 +342,7 @@ impl Dtls {
         }
         self.transmits.extend(attempt.last_flight.iter().cloned());
         self.resend_at = Some((now + RESEND, RESEND));
-        self.attempts.clear();
+        self.attempts = Vec::new();
         self.refused = None;
         self.chosen = Some(attempt);
         Ok(())
@@ -405,6 +407,10 @@ impl Dtls {
                 self.reassembly = Reassembly::default();
                 self.resend_at = Some((now + RESEND, RESEND));
                 self.events.push_back(DtlsEvent::Connected(keys));
+                if let Some(chosen) = &mut self.chosen {
+                    // Should it ever not work, the handshake stays with it.
+                    let _ = chosen.settle(now, &self.identity);
+                }
                 let early = self.chosen.iter_mut().flat_map(|chosen| chosen.data.drain(..));
                 self.events.extend(early.map(DtlsEvent::Data));
             }
@@ -474,195 +480,6 @@ impl Dtls {
     }
 }
 
-/// One attempt of a client, and the library's state for it.
-struct Association {
-    random: [u8; 32],
-    profile: Profile,
-    endpoint: Endpoint,
-    /// Our last answer, kept because a lost one is sent again as it was.
-    last_flight: Vec<BytesMut>,
-    /// Reading led to an answer. For the caller to clear.
-    answered: bool,
-    /// Bit `n`: message `n`, one after the ClientHellos, has been fed.
-    messages: u16,
-    /// Record number for what we feed in plaintext.
-    records: u64,
-    /// What the peer has said above DTLS. For the caller to take.
-    data: Vec<BytesMut>,
-}
-
-/// What came of a record.
-enum Progress {
-    /// Nothing at all.
-    Silent,
-    None,
-    Complete,
-    Closed,
-}
-
-impl Association {
-    fn new(
-        identity: &Identity,
-        remote: &Fingerprint,
-        profile: Profile,
-        random: [u8; 32],
-        cookie: [u8; COOKIE],
-    ) -> Result<Self, Error> {
-        let remote = remote.clone();
-        let provider = identity.provider.clone();
-        let config = ConfigBuilder::default()
-            .with_crypto_provider(Arc::new(FixedCookie { provider, cookie, drawn: AtomicBool::new(false) }))
-            .with_certificates(vec![identity.certificate.clone()])
-            .with_cipher_suites(vec![
-                CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256,
-                CipherSuiteId::Tls_Ecdhe_Ecdsa_With_ChaCha20_Poly1305_Sha256,
-            ])
-            .with_srtp_protection_profiles(vec![profile.into()])
-            // The keys then depend on the whole handshake, RFC 7627.
-            .with_extended_master_secret(ExtendedMasterSecretType::Require)
-            .with_client_auth(ClientAuthType::RequireAnyClientCert)
-            // Certificates are self-signed; the fingerprint is what counts.
-            .with_insecure_skip_verify(true)
-            .with_verify_peer_certificate(Some(Arc::new(move |certificates, _| {
-                let matches = certificates.first().is_some_and(|der| remote.matches(der));
-                matches.then_some(()).ok_or(Error::ErrInvalidCertificate)
-            })))
-            .build(false, None)?;
-        let endpoint = Endpoint::new(US, TransportProtocol::UDP, Some(Arc::new(config)));
-        Ok(Association {
-            random,
-            profile,
-            endpoint,
-            last_flight: Vec::new(),
-            answered: false,
-            messages: 0,
-            records: 0,
-            data: Vec::new(),
-        })
-    }
-
-    /// Whether this message comes for the first time; it counts as fed from now on.
-    fn is_first(&mut self, message: &Message) -> bool {
-        let bit = 1 << message.message_seq.min(15);
-        let first = self.messages & bit == 0;
-        self.messages |= bit;
-        first
-    }
-
-    fn next_record(&mut self) -> u64 {
-        self.records += 1;
-        self.records - 1
-    }
-
-    /// Feeds a record of the handshake. What the library answers becomes `last_flight`.
-    fn read(&mut self, now: Instant, record: BytesMut) -> Result<Progress, Error> {
-        let result = self.endpoint.read(now, PEER, None, record);
-        let mut flight = VecDeque::new();
-        self.drain_into(&mut flight);
-        if !flight.is_empty() {
-            self.last_flight = flight.into();
-            self.answered = true;
-        }
-        result.map(|events| self.progress(events))
-    }
-
-    /// Feeds a record of the finished association; `last_flight` stays.
-    fn read_established(
-        &mut self,
-        now: Instant,
-        record: BytesMut,
-        transmits: &mut VecDeque<BytesMut>,
-    ) -> Result<Progress, Error> {
-        let result = self.endpoint.read(now, PEER, None, record);
-        self.drain_into(transmits);
-        result.map(|events| self.progress(events))
-    }
-
-    fn drain_into(&mut self, transmits: &mut VecDeque<BytesMut>) {
-        while let Some(transmit) = self.endpoint.poll_transmit() {
-            transmits.push_back(transmit.message);
-        }
-    }
-
-    fn progress(&mut self, events: Vec<EndpointEvent>) -> Progress {
-        let mut progress = if events.is_empty() { Progress::Silent } else { Progress::None };
-        for event in events {
-            match event {
-                EndpointEvent::ApplicationData(data) => self.data.push(data),
-                EndpointEvent::HandshakeComplete if !matches!(progress, Progress::Closed) => {
-                    progress = Progress::Complete;
-                }
-                EndpointEvent::PeerClosed => progress = Progress::Closed,
-                _ => {}
-            }
-        }
-        progress
-    }
-
-    fn state(&self) -> Option<&State> {
-        self.endpoint.get_connection_state(PEER)
-    }
-
-    /// The certificate the peer has shown.
-    fn certificate(&self) -> Option<&[u8]> {
-        self.state()?.peer_certificates.first().map(Vec::as_slice)
-    }
-
-    /// RFC 5764 §4.2: client key, server key, client salt, server salt.
-    fn keys(&self) -> Option<KeyMaterial> {
-        let state = self.state()?;
-        let profile = self.profile;
-        if state.srtp_protection_profile() != profile.into() {
-            return None;
-        }
-        let (key, salt) = (profile.key_len(), profile.salt_len());
-        let exported = state.export_keying_material(EXPORTER, &[], 2 * (key + salt)).ok()?;
-        let (keys, salts) = exported.as_ref().split_at_checked(2 * key)?;
-        let (client_key, server_key) = keys.split_at_checked(key)?;
-        let (client_salt, server_salt) = salts.split_at_checked(salt)?;
-        let master = |key: &[u8], salt: &[u8]| MasterKey { key: key.to_vec(), salt: salt.to_vec() };
-        Some(KeyMaterial {
-            profile,
-            local: master(server_key, server_salt),
-            remote: master(client_key, client_salt),
-        })
-    }
-}
-
-/// The library's cryptography, except that the first draw of a cookie's length is our cookie.
-///
-/// Should the library ever draw it differently, the test with somebody else's ClientHello fails,
-/// and nothing else depends on it.
-struct FixedCookie {
-    provider: Arc<dyn RTCCryptoProvider>,
-    cookie: [u8; COOKIE],
-    drawn: AtomicBool,
-}
-
-impl RTCCryptoProvider for FixedCookie {
-    fn name(&self) -> &'static str {
-        self.provider.name()
-    }
-
-    fn crypto(&self) -> &dyn RTCCrypto {
-        self.provider.crypto()
-    }
-
-    fn random(&self) -> &dyn RTCRandom {
-        self
-    }
-}
-
-impl RTCRandom for FixedCookie {
-    fn fill(&self, output: &mut [u8]) -> Result<(), CryptoError> {
-        if output.len() == COOKIE && !self.drawn.swap(true, Ordering::Relaxed) {
-            output.copy_from_slice(&self.cookie);
-            return Ok(());
-        }
-        self.provider.random().fill(output)
-    }
-}
-
 /// Token bucket of ClientHellos: each new one costs us a key pair.
 struct HelloBudget {
     tokens: u32,
@@ -713,7 +530,6 @@ const FROM_CLIENT: [u8; 4] =
     [dtls::CLIENT_HELLO, dtls::CERTIFICATE, dtls::CLIENT_KEY_EXCHANGE, dtls::CERTIFICATE_VERIFY];
 /// The length of the library's HelloVerifyRequest cookies.
 const COOKIE: usize = 20;
-const EXPORTER: &str = "EXTRACTOR-dtls_srtp";
 /// The library tells associations apart by address. Ours has one, whatever path it uses.
 const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 const US: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2);

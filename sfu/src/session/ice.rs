@@ -239,6 +239,7 @@ impl IceLite {
             return (false, None);
         }
         let evicted = (self.paths.len() >= MAX_PATHS).then(|| self.evict()).flatten();
+        self.paths.reserve_exact(1);
         self.paths.push(Validated { path, since: now, checked_at: now });
         (true, evicted)
     }

@@ -149,10 +149,16 @@ struct Worker {
 }
 
 impl Drop for Worker {
-    /// However the thread ends: its totals stay, and nothing is left of what it held.
+    /// However the thread ends: its totals stay, nothing is left of what it held, and no other worker goes on as if
+    /// those were there who were on it.
     fn drop(&mut self) {
         self.shard.engine.publish(&std::mem::take(&mut self.engine.counters).carried_over());
         self.shard.worker.publish(&std::mem::take(&mut self.account).carried_over());
+        // The engine is not asked: it may be in the middle of what ended the thread.
+        let here = usize::from(self.config.worker);
+        for (_, mail) in self.mail.iter().enumerate().filter(|(worker, _)| *worker != here) {
+            let _ = mail.send(self.config.worker, Crossing::Reset);
+        }
     }
 }
 
@@ -278,6 +284,7 @@ impl Worker {
         let mut spare = Engine::new(self.config.clone());
         // Whatever becomes of the rest, no counter falls.
         spare.counters = self.engine.counters.clone().carried_over();
+        spare.ask_to_be_forgotten();
         let failed = std::mem::replace(&mut self.engine, spare);
         match catch_unwind(AssertUnwindSafe(|| failed.begin_anew())) {
             Ok(engine) => self.engine = engine,

@@ -22,3 +22,4 @@ mod quality;
 mod repair;
 mod resume;
 mod slow;
+mod speakers;

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512};
 use rtc_crypto::RTCCryptoProvider;
+use rtc_dtls::config::{ConfigBuilder, HandshakeConfig};
 use rtc_dtls::crypto::Certificate;
 
 /// Who we are to every peer: a self-signed P-256 certificate.
 pub struct Identity {
     pub(super) certificate: Certificate,
     pub(super) provider: Arc<dyn RTCCryptoProvider>,
+    /// What associations go on with after their handshake.
+    pub(super) settled: Arc<HandshakeConfig>,
     fingerprint: String,
 }
 
@@ -29,7 +32,12 @@ impl Identity {
         let hash = digest::digest(&SHA256, der);
         let hex: Vec<_> = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
         let fingerprint = format!("sha-256 {}", hex.join(":"));
-        Ok(Identity { certificate, provider, fingerprint })
+        let settled = ConfigBuilder::default()
+            .with_crypto_provider(provider.clone())
+            .with_insecure_skip_verify(true)
+            .build(true, None)
+            .map_err(|_| IdentityError)?;
+        Ok(Identity { certificate, provider, settled: Arc::new(settled), fingerprint })
     }
 
     /// The value of SDP's `a=fingerprint`.

@@ -1,6 +1,10 @@
+use super::association::EXPORTER;
 use super::*;
 use crate::testing::{at, ms};
 use aws_lc_rs::digest::{self, SHA384, SHA512};
+use rtc_dtls::config::{ConfigBuilder, ExtendedMasterSecretType};
+use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
+use rtc_shared::TransportProtocol;
 use std::collections::BTreeMap;
 
 const SERVER: SocketAddr = US;

@@ -326,6 +326,7 @@ impl PayloadTypes {
                 None => self.known.push(binding),
             }
         }
+        self.known.shrink_to_fit();
     }
 
     /// What a new m-line of ours offers: all that the client has named, in its order, then what every
