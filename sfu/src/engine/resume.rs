@@ -196,10 +196,9 @@ impl Engine {
         let mut new = Box::new(Session::new(now, start));
         std::mem::swap(&mut new.cap, &mut old.cap);
         new.uplinks.police.set_cap(new.cap.get());
-        new.uncapped = old.uncapped;
+        (new.uncapped, new.last_n) = (old.uncapped, old.last_n);
         // In lists that go by the key.
         (new.dirty, new.held) = (old.dirty, old.held);
-        new.last_n = old.last_n;
         new.wishes = old.slots.iter().filter_map(Slot::wish).collect();
         let old = std::mem::replace(old, new);
         let unfinished = (!old.is_connected()).then_some(JoinOutcome::Cancelled);
@@ -230,6 +229,7 @@ impl Engine {
         for (mid, kind) in tracks {
             self.emit(key, PeerEvent::TrackAdded { mid, kind });
         }
+        self.tell_floor(key);
         self.tell_slots(key);
         if self.sessions[key].is_connected() {
             self.emit(key, PeerEvent::Connected);

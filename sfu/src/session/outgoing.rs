@@ -155,8 +155,9 @@ impl Session {
             .outbound
             .seal_rtp(stream, written.index, written.header_len, written.plain_len, out)
             .map_err(|_| DropReason::Expired)?;
-        if queued.purpose == Purpose::First {
-            self.reception.on_first(now, sealed);
+        match queued.purpose {
+            Purpose::First => self.reception.on_first(now, sealed),
+            _ => self.reception.on_repair(now, sealed.saturating_sub(piece.stored.payload.len())),
         }
         if slot.numbers_transport() {
             let Queued { slot, feed, seq, purpose, .. } = *queued;

@@ -123,6 +123,11 @@ impl Reception {
         self.repairs.take(now, bytes)
     }
 
+    /// It has been sealed, and weighs so much more than was taken for it: what goes out for the first time is weighed so, too.
+    pub fn on_repair(&mut self, now: Instant, more: usize) {
+        self.repairs.spend(now, more);
+    }
+
     /// In how many copies a repair should leave the first time, and when it has been lost: a picture does not wait for
     /// many round trips.
     pub fn copies(&mut self, now: Instant) -> [u8; 2] {

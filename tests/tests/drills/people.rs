@@ -1,8 +1,8 @@
 //! `webrtc` clients of the demo: viewers who lose packets, and a publisher.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -42,7 +42,11 @@ impl Loss {
 /// Watches the videos of a room by WHEP, and asks for what it misses.
 pub struct Watcher {
     connection: Arc<dyn PeerConnection>,
+    heard: Heard,
 }
+
+/// By stream: the first number, the last, and how many came.
+type Heard = Arc<Mutex<HashMap<u32, (u64, u64, u64)>>>;
 
 impl Watcher {
     pub async fn enter(from: &str, url: &str, videos: usize, loss: Loss) -> Watcher {
@@ -50,8 +54,10 @@ impl Watcher {
         codecs.register_default_codecs().unwrap();
         // No requests of the library's own: it does not take repairs for what they repair, and asks ten times.
         let chain = configure_rtcp_reports(Registry::new());
-        let chain = chain
-            .with(Slot::from(100), Lossy { loss, dice: 1, read: VecDeque::new(), write: VecDeque::new() });
+        let heard = Heard::default();
+        let lossy =
+            Lossy { loss, heard: heard.clone(), dice: 1, read: VecDeque::new(), write: VecDeque::new() };
+        let chain = chain.with(Slot::from(100), lossy);
         let builder = PeerConnectionBuilder::new().with_media_engine(codecs).with_interceptor_registry(chain);
         let meter = Meter::new();
         let builder = builder.with_handler(meter.clone()).with_udp_addrs(vec![from.to_owned()]);
@@ -68,7 +74,15 @@ impl Watcher {
         let mut state = meter.state();
         let connected = state.wait_for(|state| *state == RTCPeerConnectionState::Connected);
         timeout(PATIENCE, connected).await.expect("it connects").unwrap();
-        Watcher { connection }
+        Watcher { connection, heard }
+    }
+
+    /// Of the packets that were sent to it, how many came, and how many did not: on the network, not by its own loss.
+    pub fn received(&self) -> (u64, u64) {
+        let heard = self.heard.lock().unwrap();
+        let came: u64 = heard.values().map(|(.., came)| came).sum();
+        let sent: u64 = heard.values().map(|(first, last, _)| last - first + 1).sum();
+        (came, sent.saturating_sub(came))
     }
 }
 
@@ -136,12 +150,22 @@ async fn join(connection: &dyn PeerConnection, url: &str) {
 /// Loses media on its way in, and asks once for each packet.
 struct Lossy {
     loss: Loss,
+    heard: Heard,
     dice: u32,
     read: VecDeque<TaggedPacket>,
     write: VecDeque<TaggedPacket>,
 }
 
 impl Lossy {
+    fn note(&self, ssrc: u32, seq: u16) {
+        let begin = 1 << 16 | u64::from(seq);
+        let mut heard = self.heard.lock().unwrap();
+        let (_, last, came) = heard.entry(ssrc).or_insert((begin, begin, 0));
+        let distance = seq.wrapping_sub(*last as u16) as i16;
+        *last = last.saturating_add_signed(i64::from(distance)).max(*last);
+        *came += 1;
+    }
+
     /// Numerical Recipes' generator: each run loses the same.
     fn is_lost(&mut self) -> bool {
         self.dice = self.dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -157,6 +181,9 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Lossy {
     type Time = Instant;
 
     fn handle_read(&mut self, packet: TaggedPacket) -> Result<(), Error> {
+        if let Packet::Rtp(rtp) = &packet.message.packet {
+            self.note(rtp.header.ssrc, rtp.header.sequence_number);
+        }
         match &packet.message.packet {
             Packet::Rtp(lost) if self.is_lost() => {
                 let numbers = nack_pairs_from_sequence_numbers(&[lost.header.sequence_number]);

@@ -75,6 +75,36 @@ async fn one_bad_network_is_no_saturation() {
     drop(viewers);
 }
 
+/// T8: a fifth of the viewers lose 30 %. What is sent again to them stays within 15 % of what they are sent, and the others
+/// lose nothing by it.
+#[tokio::test]
+#[ignore = "half a minute, and it needs Prometheus"]
+async fn a_nack_storm_is_paid_for_by_those_who_make_it() {
+    let Some(drill) = Drill::begin("5").await else { return };
+    let mut viewers = Vec::new();
+    for n in 0..5 {
+        let loss = Loss::percent(if n == 0 { 30 } else { 0 });
+        viewers.push(Watcher::enter("127.0.0.1:0", &drill.whep(), 5, loss).await);
+    }
+    let flowing = "sum(rate(sfu_egress_packets_total{kind=\"video\"}[4s])) > bool 200";
+    drill.prometheus.comes_to(flowing, 1.0).await;
+    // From now on each of the five is sent the same, and one asks again.
+    sleep(Duration::from_secs(25)).await;
+    let rate = |transmission: &str| {
+        format!("sum(rate(sfu_egress_bytes_total{{kind=\"video\",transmission=\"{transmission}\"}}[20s]))")
+    };
+    let share = drill.prometheus.value(&format!("{} / ({} / 5)", rate("rtx"), rate("first"))).await;
+    let share = share.expect("both are counted");
+    let others: Vec<(u64, u64)> = viewers[1..].iter().map(Watcher::received).collect();
+    println!("{:.1} % sent again to the one; the others got, and lost, {others:?}", 100.0 * share);
+    assert!(share > 0.05, "there was a storm");
+    assert!(share <= 0.15, "{share}");
+    for (came, lost) in others {
+        assert!(came > 1_000, "{came}");
+        assert!(lost * 1_000 < came, "{lost} lost of {came}");
+    }
+}
+
 /// T12: others take the CPUs. Ours is idle for want of them: what it uses says nothing, how long it waits says all.
 #[tokio::test]
 #[ignore = "half a minute of every CPU, and it needs Prometheus"]
