@@ -60,6 +60,7 @@ fn voices() {
     assert!(all.1 >= 500 * SUBSCRIBERS && again.1 >= 500 * SUBSCRIBERS);
     assert!(none.1 < 20 * SUBSCRIBERS, "feedback alone");
     for (allocations, _) in [all, none, again] {
-        assert!(allocations <= 10, "{allocations} allocations for 500 packets");
+        // A node of the timers' tree each time that feedback falls due, if the tree is just so large that it splits there.
+        assert!(allocations <= 20, "{allocations} allocations for 500 packets, 10,000 copies");
     }
 }

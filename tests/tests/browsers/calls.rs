@@ -109,6 +109,48 @@ const FIRST_PICTURE: &str = r"(async () => {
     }
 })()";
 
+/// What Chromium says of how loud it is gives its speaker the floor, on his page and on hers.
+#[test]
+fn who_speaks_has_the_floor_on_every_page() {
+    let test = "calls::who_speaks_has_the_floor_on_every_page";
+    call(test, &[Make::Chromium], async |demo| {
+        let browser = Browser::chromium().await?;
+        let alice = join(&browser, demo, "alice").await?;
+        let bob = join(&browser, demo, "bob").await?;
+        sees(&alice, "bob").await?;
+        sees(&bob, "alice").await?;
+        for (speaker, name) in [(&bob, "bob"), (&alice, "alice")] {
+            speaker.eval::<bool>(SPEAK).await?;
+            for page in [&alice, &bob] {
+                let alone = "document.querySelectorAll('[data-floor=yes]').length === 1";
+                let floor = format!("{alone} && {}?.dataset.floor === 'yes'", tile(name));
+                page.wait_for(&floor, CONNECT_LIMIT).await?;
+            }
+            speaker.eval::<bool>("window.silence()").await?;
+        }
+        Ok(())
+    });
+}
+
+/// Syllables of 200 ms, in place of the microphone, until `silence` is called.
+const SPEAK: &str = "(async () => {
+    const context = new AudioContext();
+    await context.resume();
+    const [tone, gain] = [context.createOscillator(), context.createGain()];
+    const out = context.createMediaStreamDestination();
+    gain.gain.value = 0;
+    tone.connect(gain).connect(out);
+    tone.start();
+    const says = setInterval(() => {
+        gain.gain.setValueAtTime(0.5, context.currentTime);
+        gain.gain.setValueAtTime(0.001, context.currentTime + 0.2);
+    }, 260);
+    window.silence = () => { clearInterval(says); return true; };
+    const senders = window.call.pc.getSenders();
+    await senders.find(({ track }) => track?.kind === 'audio').replaceTrack(out.stream.getAudioTracks()[0]);
+    return true;
+})()";
+
 #[test]
 fn a_clean_leave_removes_the_tile() {
     let test = "calls::a_clean_leave_removes_the_tile";
