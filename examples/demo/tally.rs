@@ -50,6 +50,10 @@ fn endpoints() -> Vec<Endpoint> {
         get("load", &[200]).route("/load"),
         get("metrics", &[200]).route("/metrics"),
         get("debug_rooms", &[200, 400, 401]).route("/debug/rooms"),
+        Endpoint::new("debug_cap")
+            .answers(Method::Put, &[204, 400, 401, 404, 503])
+            .answers(Method::Delete, &[204, 401, 404, 503])
+            .route("/debug/rooms/{room}/cap"),
     ]
 }
 

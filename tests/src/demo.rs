@@ -58,6 +58,15 @@ impl Demo {
         get("/metrics").await
     }
 
+    /// Caps what a room publishes, or lifts the cap. For one that was started with [`ADMIN`] among its options.
+    pub async fn cap(&self, room: &str, rate: Option<&str>) -> std::io::Result<()> {
+        let (method, rate) = rate.map_or(("DELETE", ""), |rate| ("PUT", rate));
+        let path = format!("/debug/rooms/{room}/cap");
+        let head = format!("Authorization: Bearer {}\r\nContent-Length: {}\r\n", ADMIN[1], rate.len());
+        let answer = ask(method, &path, &head, rate).await?;
+        if answer.starts_with("HTTP/1.1 204") { Ok(()) } else { Err(std::io::Error::other(answer)) }
+    }
+
     /// The page that a user with this name opens to enter the room. It joins when `#join` is pressed.
     pub fn door(&self, room: &str, name: &str) -> String {
         format!("http://{HTTP}/?room={room}&name={name}&test=0")
@@ -94,15 +103,22 @@ async fn is_ready() -> bool {
     matches!(answer, Ok(Ok(answer)) if answer.starts_with("HTTP/1.1 200"))
 }
 
-/// The whole answer, with its head.
 async fn get(path: &str) -> std::io::Result<String> {
+    ask("GET", path, "", "").await
+}
+
+/// The whole answer, with its head.
+async fn ask(method: &str, path: &str, head: &str, body: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(HTTP).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n{head}\r\n{body}");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
 }
+
+/// The options with which a demo takes orders.
+pub const ADMIN: [&str; 2] = ["--admin-token", "secret of the tests"];
 
 const OVERRULE: &str = "SLUICEGATE_DEMO";
 

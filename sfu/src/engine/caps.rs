@@ -303,7 +303,7 @@ impl Engine {
 }
 
 /// A share that has changed by a twentieth is the same share: each change is told to publishers and hosts.
-fn is_alike(before: Option<Bitrate>, share: Option<Bitrate>) -> bool {
+pub(super) fn is_alike(before: Option<Bitrate>, share: Option<Bitrate>) -> bool {
     match (before, share) {
         (Some(before), Some(share)) => before.as_bps().abs_diff(share.as_bps()) <= before.as_bps() / 20,
         (before, share) => before == share,

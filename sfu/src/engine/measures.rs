@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::caps::is_alike;
 use super::{Engine, Serving};
 use crate::drop::FilterReason;
 use crate::event::{CapCause, CapScope, PeerEvent};
@@ -9,7 +10,6 @@ use crate::ids::{MediaKind, PeerKey, TrackKey};
 use crate::router::track::Cut;
 use crate::saturation::level::SaturationLevel;
 use crate::saturation::measures::{Measures, Source};
-use crate::units::Bitrate;
 
 impl Engine {
     /// From now on these measures hold, for whoever is here and whoever comes. To be told again changes nothing.
@@ -36,9 +36,11 @@ impl Engine {
 
     /// Brings everybody in line with the measures: those who came, published or subscribed since, too.
     pub(super) fn take_measures(&mut self, now: Instant) {
-        let cut = Cut { top: self.measures.suspend_top_layer(), fastest: self.measures.drop_temporal };
+        self.share_relief(now);
         for room in self.rooms.keys().collect::<Vec<_>>() {
             self.serving = Serving::Room(room);
+            let top = self.measures.suspend_top_layer() && self.rooms[room].kept < 1.0;
+            let cut = Cut { top, fastest: self.measures.drop_temporal };
             let tracks: Vec<TrackKey> = self.rooms[room].router.tracks.keys().collect();
             for track in tracks {
                 self.rooms[room].router.tracks[track].cut(cut);
@@ -82,26 +84,17 @@ impl Engine {
     }
 
     fn cap_by_load(&mut self, now: Instant, key: PeerKey) {
-        let capped = self.measures.cap < 1.0;
+        let whole = self.whole_of(now, key);
         let session = &mut self.sessions[key];
-        let publishes = session.uplinks.iter().any(|uplink| uplink.kind == MediaKind::Video);
-        if !capped || !publishes {
-            session.uncapped = None;
-        }
-        let share = (capped && publishes).then(|| {
-            let other = session.cap.caps().iter().filter(|cap| cap.scope != CapScope::Saturation);
-            let configured = other.map(|cap| cap.bitrate).min();
-            // Without a configured rate: what it sent when it was first held to less.
-            let sent = session.uplinks.police.offered(now).max(LEAST_SENT);
-            let whole = configured.unwrap_or_else(|| *session.uncapped.get_or_insert(sent));
-            self.measures.cap_of(whole, Source::Camera)
-        });
-        if self.cap_publisher(now, key, CapScope::Saturation, share) {
+        let kept = self.rooms[session.room].kept;
+        let whole = whole.filter(|_| kept < 1.0);
+        // What it sends from now on says nothing of what it would.
+        session.uncapped = whole.map(|whole| session.uncapped.unwrap_or(whole));
+        let share = whole.map(|whole| Measures { cap: kept, ..self.measures }.cap_of(whole, Source::Camera));
+        let before = session.cap.caps().get(CapScope::Saturation);
+        if !is_alike(before, share) && self.cap_publisher(now, key, CapScope::Saturation, share) {
             let cap = self.sessions[key].cap.get();
             self.emit(key, PeerEvent::CapChanged { cap, cause: CapCause::Saturation });
         }
     }
 }
-
-/// Who has just begun has shown nothing yet.
-const LEAST_SENT: Bitrate = Bitrate::kbps(600);

@@ -148,6 +148,7 @@ impl Engine {
             router: Router::new(name),
             scheduled: None,
             cap: self.room_caps.get(name).copied(),
+            kept: 1.0,
             outlets: Vec::new(),
             batch: Batch::default(),
             heard: BTreeMap::new(),

@@ -5,6 +5,7 @@
 //! draining after it.
 
 pub mod book;
+mod burden;
 mod caps;
 mod channels;
 pub mod crossing;
@@ -131,6 +132,8 @@ struct Room {
     scheduled: Option<Instant>,
     /// On what all who are in it publish together.
     cap: Option<Bitrate>,
+    /// The share of its video that the load leaves it.
+    kept: f64,
     /// Other engines that have peers in it, and what is about to cross to them.
     outlets: Vec<u16>,
     batch: Batch,

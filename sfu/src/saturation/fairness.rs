@@ -11,32 +11,32 @@ pub struct Share {
 
 impl Share {
     fn level(&self) -> f64 {
-        if self.weight > 0.0 { self.cost / self.weight } else { f64::INFINITY }
+        self.cost / self.weight
     }
 }
 
-/// The cost per weight that no room may exceed so that `relief` is saved: rooms above give up what they have above it,
-/// the others nothing. `None` if nothing is to be saved.
+/// What each room keeps of what it costs, so that `relief` is saved of all: rooms above a common cost per weight come
+/// down to it, the others give up nothing. No room is left less than `least` of what it has, and if that does not save
+/// enough, everybody is left just that.
 ///
-/// Max-min fairness: nobody loses anything to one who has more.
-pub fn water_level(rooms: &[Share], relief: f64) -> Option<f64> {
+/// Max-min fairness, by filling up with water: nobody loses anything to one who has more.
+pub fn keep(rooms: &[Share], relief: f64, least: f64) -> Vec<f64> {
     if relief.is_nan() || relief <= 0.0 {
-        return None;
+        return vec![1.0; rooms.len()];
     }
-    let mut rooms: Vec<&Share> = rooms.iter().filter(|room| room.cost > 0.0).collect();
-    rooms.sort_by(|a, b| b.level().total_cmp(&a.level()));
-    let (mut cost, mut weight) = (0.0, 0.0);
-    for (at, room) in rooms.iter().enumerate() {
-        cost += room.cost;
-        weight += room.weight;
-        // The level at which these alone save enough. It holds if the next one lies below.
-        let level = if weight > 0.0 { (cost - relief) / weight } else { 0.0 };
-        let next = rooms.get(at + 1).map_or(0.0, |next| next.level());
-        if level >= next {
-            return Some(level);
-        }
+    let kept_at = |level: f64, room: &Share| {
+        let kept = if room.cost > 0.0 { level * room.weight / room.cost } else { 1.0 };
+        kept.clamp(least, 1.0)
+    };
+    let saved = |level: f64| rooms.iter().map(|room| room.cost * (1.0 - kept_at(level, room))).sum::<f64>();
+    let highest = rooms.iter().filter(|room| room.cost > 0.0 && room.weight > 0.0).map(Share::level);
+    // What is saved falls as the level rises: the highest that saves enough is found by halves.
+    let (mut low, mut high) = (0.0, highest.fold(0.0, f64::max));
+    for _ in 0..HALVES {
+        let middle = (low + high) / 2.0;
+        if saved(middle) >= relief { low = middle } else { high = middle }
     }
-    Some(0.0)
+    rooms.iter().map(|room| kept_at(low, room)).collect()
 }
 
 /// Which rooms are noisy: they take more than a quarter of the budget, and more than four times what the median does.
@@ -54,6 +54,8 @@ pub fn jain(values: &[f64]) -> f64 {
     if squares > 0.0 { sum * sum / (values.len() as f64 * squares) } else { 1.0 }
 }
 
+/// To a billionth of the highest level.
+const HALVES: u32 = 30;
 const LOUD_SHARE: f64 = 0.25;
 const LOUD_TIMES: f64 = 4.0;
 
@@ -63,34 +65,40 @@ mod tests {
 
     use super::*;
 
-    fn saved(rooms: &[Share], level: f64) -> f64 {
-        rooms.iter().map(|room| (room.cost - level * room.weight).max(0.0)).sum()
+    fn near(kept: &[f64], wanted: &[f64]) -> bool {
+        kept.len() == wanted.len() && kept.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-6)
     }
 
     #[test]
     fn the_loud_one_pays_first() {
         let mut rooms = vec![Share { cost: 2.0, weight: 1.0 }; 20];
         rooms.push(Share { cost: 60.0, weight: 1.0 });
-        let level = water_level(&rooms, 25.0).expect("there is something to save");
-        assert_eq!(level, 35.0);
-        assert!(rooms[..20].iter().all(|room| room.cost <= level * room.weight), "small rooms lose nothing");
+        let kept = keep(&rooms, 24.0, 0.0);
+        assert!(near(&kept, &[vec![1.0; 20], vec![0.6]].concat()), "{kept:?}");
     }
 
     #[test]
     fn weight_is_what_a_room_may_cost() {
         let rooms = [Share { cost: 60.0, weight: 30.0 }, Share { cost: 40.0, weight: 10.0 }];
-        let level = water_level(&rooms, 20.0).expect("there is something to save");
-        assert_eq!(level, 2.0, "the smaller one, for it has more than its weight");
-        assert_eq!(saved(&rooms, level), 20.0);
+        let kept = keep(&rooms, 20.0, 0.0);
+        assert!(near(&kept, &[1.0, 0.5]), "the smaller one, for it has more than its weight: {kept:?}");
     }
 
     #[test]
-    fn more_than_all_is_all() {
-        let rooms = [Share { cost: 1.0, weight: 1.0 }, Share { cost: 3.0, weight: 0.0 }];
-        assert_eq!(water_level(&rooms, 10.0), Some(0.0));
-        assert_eq!(water_level(&rooms, 0.0), None);
-        assert_eq!(water_level(&rooms, f64::NAN), None);
-        assert_eq!(water_level(&[], 1.0), Some(0.0));
+    fn what_is_left_is_of_use_and_others_pay_the_rest() {
+        let rooms = [Share { cost: 80.0, weight: 1.0 }, Share { cost: 20.0, weight: 1.0 }];
+        let kept = keep(&rooms, 60.0, 0.35);
+        assert!(near(&kept, &[0.35, 0.6]), "{kept:?}");
+        assert!(near(&keep(&rooms, 90.0, 0.35), &[0.35, 0.35]), "nothing more to be had");
+    }
+
+    #[test]
+    fn who_costs_nothing_gives_nothing_up_and_who_weighs_nothing_all() {
+        let rooms = [Share { cost: 0.0, weight: 5.0 }, Share { cost: 3.0, weight: 0.0 }];
+        assert_eq!(keep(&rooms, 1.0, 0.0), [1.0, 0.0]);
+        assert_eq!(keep(&rooms, 0.0, 0.0), [1.0, 1.0]);
+        assert_eq!(keep(&rooms, f64::NAN, 0.0), [1.0, 1.0]);
+        assert!(keep(&[], 1.0, 0.0).is_empty());
     }
 
     #[test]
@@ -118,11 +126,11 @@ mod tests {
         ) {
             let rooms: Vec<Share> = rooms.into_iter().map(|(cost, weight)| Share { cost, weight }).collect();
             let relief = share * rooms.iter().map(|room| room.cost).sum::<f64>();
-            let level = water_level(&rooms, relief).expect("there is something to save");
-            prop_assert!((saved(&rooms, level) - relief).abs() < 1e-6 * relief.max(1.0));
-            let after = |room: &Share| room.cost.min(level * room.weight) / room.weight;
-            let paid = rooms.iter().filter(|room| room.cost > level * room.weight);
-            prop_assert!(jain(&paid.map(after).collect::<Vec<_>>()) > 0.999);
+            let kept = keep(&rooms, relief, 0.0);
+            let saved: f64 = rooms.iter().zip(&kept).map(|(room, kept)| room.cost * (1.0 - kept)).sum();
+            prop_assert!((saved - relief).abs() < 1e-6 * relief.max(1.0));
+            let paid = rooms.iter().zip(&kept).filter(|(_, kept)| **kept < 1.0);
+            prop_assert!(jain(&paid.map(|(room, kept)| room.level() * kept).collect::<Vec<_>>()) > 0.999);
         }
     }
 }

@@ -26,6 +26,10 @@ pub struct Ladder {
     patience: u32,
     /// When patience changed.
     patience_at: Option<Instant>,
+    /// When measures were last taken.
+    engaged: Option<Instant>,
+    /// How long after that the load came back, the last time it did.
+    returns: Option<Duration>,
 }
 
 /// How things are.
@@ -57,8 +61,9 @@ pub enum Step {
 impl Ladder {
     /// One that begins with the measures that another held.
     pub fn resume(now: Instant, held: Measures, guard: bool) -> Ladder {
-        let changed = Some((now, Step::Up)).filter(|_| guard || held != Measures::NONE);
-        Ladder { measures: held, guard, changed, ..Ladder::default() }
+        let engaged = Some(now).filter(|_| guard || held != Measures::NONE);
+        let changed = engaged.map(|now| (now, Step::Up));
+        Ladder { measures: held, guard, changed, engaged, ..Ladder::default() }
     }
 
     /// What to hold.
@@ -138,10 +143,12 @@ impl Ladder {
         let dwell = self.patient(dwell);
         // The fast mean shows already what the last step has brought back, the slow one only half of it.
         let peak = self.peak(now, dwell).unwrap_or(0.0).max(reading.slow).max(reading.fast);
-        let fits = reading.slow < CALM && peak + weight < LIMIT;
+        let fits = reading.slow < CALM && peak + weight < LIMIT && self.may_be_over(now);
         let released = fits && self.has_waited(now, dwell);
         if released {
             self.measures = undone;
+            // What it would have been without this measure: that is what the next step is to be judged by.
+            self.past.iter_mut().for_each(|(_, slow)| *slow += weight);
         }
         released
     }
@@ -160,6 +167,10 @@ impl Ladder {
         if reversed {
             self.patience = self.patience.max(1).saturating_mul(2).min(MOST_PATIENCE);
             self.patience_at = Some(now);
+            self.returns = self.engaged.map(|engaged| now.saturating_duration_since(engaged));
+        }
+        if step == Step::Up {
+            self.engaged = Some(now);
         }
     }
 
@@ -168,11 +179,21 @@ impl Ladder {
         if self.patience_at.is_some_and(|at| now >= at + CALMING) {
             self.patience /= 2;
             self.patience_at = Some(now).filter(|_| self.patience > 1);
+            self.returns = self.returns.filter(|_| self.patience > 1);
         }
     }
 
     fn patient(&self, dwell: Duration) -> Duration {
         (dwell * self.patience.max(1)).min(LONGEST_DWELL)
+    }
+
+    /// A load that came back after a while may do so again: until it would have, with a quarter to spare, a trough is no
+    /// end. Caps wait for a whole peak window before their first step down: there are the most of them, and half of a
+    /// wave says nothing of the other. What a surge has taken besides comes back sooner.
+    fn may_be_over(&self, now: Instant) -> bool {
+        let returns = self.returns.map_or(Duration::ZERO, |returns| (returns * 5 / 4).min(LONGEST_DWELL));
+        let least = if self.measures.level() > SaturationLevel::Cap { Duration::ZERO } else { PEAK };
+        self.engaged.is_none_or(|engaged| now >= engaged + returns.max(least))
     }
 
     fn has_waited(&self, now: Instant, dwell: Duration) -> bool {
@@ -186,10 +207,10 @@ impl Ladder {
         }
     }
 
-    /// The highest slow mean of the last half minute, or as long as steps wait now; but only since the last change
-    /// shows in it. That is what keeps a load that comes and goes from taking the measures along.
+    /// The highest slow mean of the last half minute, or as long as steps wait now; but only since the last measure
+    /// taken shows in it. That is what keeps a load that comes and goes from taking the measures along.
     fn peak(&self, now: Instant, dwell: Duration) -> Option<f64> {
-        let shows = self.changed.map(|(at, _)| at + SHOWS);
+        let shows = self.engaged.map(|at| at + SHOWS);
         let counts = |at: Instant| now < at + dwell.max(PEAK) && shows.is_none_or(|shows| at >= shows);
         self.past.iter().filter(|(at, _)| counts(*at)).map(|(_, slow)| *slow).reduce(f64::max)
     }
@@ -448,11 +469,11 @@ mod tests {
 
     #[test]
     fn what_was_before_the_change_shows_is_no_peak() {
-        let mut story = climbed(1.1, SaturationLevel::Cap);
+        let mut story = climbed(1.1, SaturationLevel::Temporal);
         for _ in 0..9 {
             assert_eq!(story.tell(0.91), None, "the mean still falls");
         }
-        assert_eq!(story.tell_of(0.5, Undo { cap: 0.4, ..Undo::default() }), Some(Step::Down));
+        assert_eq!(story.until_with(0.5, Undo { temporal: 0.4, ..Undo::default() }), 5.5);
     }
 
     #[test]
@@ -463,7 +484,8 @@ mod tests {
             waits.push(story.until(0.5));
             assert_eq!(story.until(1.1), 1.0);
         }
-        assert_eq!(waits, [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0]);
+        // A peak window, then a quarter longer than the load stayed away before, and at last the doubled dwell.
+        assert_eq!(waits, [30.0, 39.0, 50.0, 64.0, 81.5, 160.0, 300.0, 300.0]);
         // 64 times the usual dwell; halved every ten minutes, it is the usual one again after an hour.
         for pressure in [0.95; 7] {
             story.stays(pressure, 600);
@@ -482,7 +504,22 @@ mod tests {
         story.until(0.5);
         story.stays(0.95, 61);
         story.until(1.1);
+        assert_eq!(story.until(0.5), 30.0);
         assert_eq!(story.until(0.5), 5.0);
+    }
+
+    #[test]
+    fn what_was_given_back_counts_in_the_peak_before_it() {
+        let weighs = |cap| Undo { cap, ..Undo::default() };
+        for (second, wait) in [(0.09, 5.0), (0.11, 29.5)] {
+            let mut story = climbed(1.1, SaturationLevel::Cap);
+            for _ in 0..80 {
+                assert_eq!(story.tell_of(0.75, weighs(0.3)), None);
+            }
+            // In a trough the first step fits below the peak of 0.75, which then would have been one of 0.85.
+            assert_eq!(story.tell_of(0.5, weighs(0.1)), Some(Step::Down));
+            assert_eq!(story.until_with(0.5, weighs(second)), wait);
+        }
     }
 
     #[test]
@@ -490,6 +527,6 @@ mod tests {
         let held = Measures { cap: 0.5, ..Measures::NONE };
         let mut story = Story { ladder: Ladder::resume(at(0), held, true), half_seconds: 0 };
         assert_eq!(story.level(), SaturationLevel::Cap);
-        assert_eq!(story.until(0.5), 5.0);
+        assert_eq!(story.until(0.5), 30.0);
     }
 }

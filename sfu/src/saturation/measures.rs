@@ -11,7 +11,8 @@ use crate::units::Bitrate;
 /// Audio and RTCP are not in it. They are never given up.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Measures {
-    /// The share of its configured rate that each publisher may send; 1.0 when there is no cap.
+    /// The share of their configured rates that publishers may send, the loudest rooms giving up theirs first; 1.0 when
+    /// there is no cap.
     pub cap: f64,
     /// The highest temporal layer of streams that nobody has pinned is not forwarded.
     pub drop_temporal: bool,
@@ -87,7 +88,7 @@ impl Measures {
             Source::Camera => LEAST_CAMERA,
             Source::Screen => LEAST_SCREEN,
         };
-        let share = Bitrate::bps((configured.as_bps() as f64 * self.cap) as u64);
+        let share = Bitrate::bps((configured.as_bps() as f64 * self.cap).round() as u64);
         share.max(least.min(configured))
     }
 
@@ -111,7 +112,7 @@ impl Measures {
 /// Each cap is this share of the one before.
 pub(super) const CAP_STEP: f64 = 0.75;
 /// Below a third of its rate a picture is of no use; other measures follow.
-pub(super) const CAP_FLOOR: f64 = 0.35;
+pub const CAP_FLOOR: f64 = 0.35;
 
 /// Fewer videos by a quarter, one at least.
 pub(super) fn fewer(videos: u32) -> u32 {

@@ -34,8 +34,8 @@ async fn two_people(demo: &Demo, hers: Make, his: Make) -> Outcome {
     let after = (alice.stats().await?, bob.stats().await?);
     println!("alice, {hers:?}: {}", after.0);
     println!("bob, {his:?}: {}", after.1);
-    assert_sees_and_hears("bob", (&before.1, &after.1), "alice", (&before.0, &after.0));
-    assert_sees_and_hears("alice", (&before.0, &after.0), "bob", (&before.1, &after.1));
+    sees_and_hears("bob", (&before.1, &after.1), "alice", (&before.0, &after.0))?;
+    sees_and_hears("alice", (&before.0, &after.0), "bob", (&before.1, &after.1))?;
     for (name, stats) in [("alice", &after.0), ("bob", &after.1)] {
         let cipher = stats.srtp_cipher().unwrap_or("nothing");
         assert!(cipher.ends_with("AEAD_AES_128_GCM"), "{name} encrypts with {cipher}");
@@ -44,7 +44,7 @@ async fn two_people(demo: &Demo, hers: Make, his: Make) -> Outcome {
 }
 
 /// The picture and the tone of `speaker` reach `viewer`; each comes with readings before and after the window.
-fn assert_sees_and_hears(viewer: &str, seen: (&Stats, &Stats), speaker: &str, sent: (&Stats, &Stats)) {
+fn sees_and_hears(viewer: &str, seen: (&Stats, &Stats), speaker: &str, sent: (&Stats, &Stats)) -> Outcome {
     let decoded = seen.1.frames_decoded() - seen.0.frames_decoded();
     let sent = sent.1.frames_sent() - sent.0.frames_sent();
     let rate = decoded as f64 * 1000.0 / (seen.1.at - seen.0.at);
@@ -52,12 +52,11 @@ fn assert_sees_and_hears(viewer: &str, seen: (&Stats, &Stats), speaker: &str, se
     println!(
         "{viewer} sees {decoded} of {speaker}'s {sent} frames, {rate:.1}/s, and hears energy {energy:.4}"
     );
-    assert!(
-        decoded * 100 >= sent * 95,
-        "{viewer} sees {decoded} of {speaker}'s {sent} frames, less than 95 %"
-    );
-    assert!(rate >= 15.0, "{viewer} sees {rate:.1} frames/s of {speaker}, less than 15");
+    let all = decoded * 100 >= sent * 95;
+    hold(all, || format!("{viewer} sees {decoded} of {speaker}'s {sent} frames, less than 95 %"))?;
     assert!(energy > 0.0, "{viewer} does not hear {speaker}");
+    hold(rate >= 15.0, || format!("{viewer} sees {rate:.1} frames/s of {speaker}, less than 15"))?;
+    Ok(())
 }
 
 /// Someone enters a room where a camera has been on for a while: they wait for a keyframe, and not for long.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluicegate_tests::browser::namespace::Outcome;
+use sluicegate_tests::browser::namespace::{Outcome, hold};
 use sluicegate_tests::browser::{Browser, BrowserError, Make, Page};
 use sluicegate_tests::demo::Demo;
 use tokio::time::sleep;
@@ -72,7 +72,7 @@ async fn scales(demo: &Demo, codec: &str, mode: &str) -> Outcome {
     let frames = rate(&bob).await?;
     println!("{full} wide, then {small} at {frames} frames/s");
     assert!(small < full, "{full} wide, then {small}");
-    assert!(frames >= 15, "{frames} frames/s of the small layer");
+    hold(frames >= 15, || format!("{frames} frames/s of the small layer"))?;
     limit(&bob, "").await?;
     bob.wait_for(
         &format!("document.querySelector('.tile[data-name=alice] video').videoWidth >= {full}"),
@@ -81,7 +81,7 @@ async fn scales(demo: &Demo, codec: &str, mode: &str) -> Outcome {
     .await?;
     let frames = rate(&bob).await?;
     println!("{frames} frames/s of all layers; alice: {}", alice.stats().await?);
-    assert!(frames >= 15, "{frames} frames/s of all layers");
+    hold(frames >= 15, || format!("{frames} frames/s of all layers"))?;
     Ok(())
 }
 
@@ -97,8 +97,8 @@ async fn thins(demo: &Demo, codec: &str, mode: &str) -> Outcome {
     sleep(Duration::from_secs(1)).await;
     let again = rate(&bob).await?;
     println!("{full} frames/s, then {slow}, then {again}; bob: {lost}");
-    assert!(slow * 3 <= full && slow >= 5, "{full} frames/s, then {slow}");
-    assert!(again * 4 >= full * 3, "{full} frames/s, then {again}");
+    hold(slow * 3 <= full && slow >= 5, || format!("{full} frames/s, then {slow}"))?;
+    hold(again * 4 >= full * 3, || format!("{full} frames/s, then {again}"))?;
     let lost: i64 = lost.received("video").map(|stream| stream.packets_lost).sum();
     assert_eq!(lost, 0, "what is left out is not missed");
     Ok(())
@@ -175,7 +175,7 @@ async fn passes(demo: &Demo, codec: &str, more: &str) -> Outcome {
     assert_eq!(playing(&bob).await?, format!("video/{codec}"));
     let frames = after.frames_decoded() - before.frames_decoded();
     println!("{frames} frames of {codec} in 6 s");
-    assert!(frames >= 60, "{frames} frames in 6 s");
+    hold(frames >= 60, || format!("{frames} frames in 6 s"))?;
     let eve = join(&right, demo, "eve").await?;
     sees(&eve, "alice").await.map_err(Into::into)
 }

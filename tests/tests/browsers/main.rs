@@ -2,6 +2,7 @@
 
 mod bots;
 mod calls;
+mod caps;
 mod chat;
 mod codecs;
 mod harness;

@@ -16,7 +16,7 @@ use crate::person::{Camera, Person};
 
 pub struct Network {
     pub relay: Relay,
-    demo: Demo,
+    pub demo: Demo,
 }
 
 /// One person's video on its way to another, while packets were being lost.
@@ -78,8 +78,18 @@ impl Network {
     ) -> Result<Person, BrowserError> {
         // One layer: what is lost of others is nobody's. Without data channels: with them Firefox gives an outage of 13 s
         // up after 11, and its page joins anew.
-        let door = format!("{}&simulcast=0&channels=0", self.demo.door(ROOM, name));
-        Person::enter(browser, &door, camera).await
+        self.enter_with(browser, name, camera, "&simulcast=0&channels=0").await
+    }
+
+    /// The same, with these settings for the page.
+    pub async fn enter_with(
+        &self,
+        browser: &Browser,
+        name: &str,
+        camera: Option<Camera>,
+        settings: &str,
+    ) -> Result<Person, BrowserError> {
+        Person::enter(browser, &format!("{}{settings}", self.demo.door(ROOM, name)), camera).await
     }
 
     /// The page's own camera, in as many layers as the browser likes.
@@ -123,6 +133,11 @@ impl Network {
     pub async fn asked_for(&self) -> std::io::Result<u64> {
         let labels = [("direction", "out"), ("kind", "video")];
         Ok(scrape::sum(&self.demo.metrics().await?, "sfu_nacked_packets_total", &labels))
+    }
+
+    /// How often anybody has been given another layer.
+    pub async fn switched(&self) -> std::io::Result<u64> {
+        Ok(scrape::sum(&self.demo.metrics().await?, "sfu_layer_switches_total", &[]))
     }
 
     /// What became of requests and layers, as the SFU counts it.
@@ -206,7 +221,7 @@ impl fmt::Display for Window {
 /// Time enough for eight tries.
 pub const LAST_REPAIRS: Duration = Duration::from_secs(2);
 
-const ROOM: &str = "impaired";
+pub const ROOM: &str = "impaired";
 
 const RELAY_PORT: u16 = 5000;
 

@@ -27,6 +27,9 @@ impl Camera {
     /// Takes all the bitrate there is.
     pub const NOISY: Camera = Camera { width: 480, height: 270, rate: 20, grain: 4 };
 
+    /// The same, large enough for three layers.
+    pub const NOISY_AND_LARGE: Camera = Camera { width: 960, height: 540, rate: 15, grain: 8 };
+
     fn as_json(self) -> String {
         let Camera { width, height, rate, grain } = self;
         format!("{{width:{width},height:{height},rate:{rate},grain:{grain}}}")

@@ -169,3 +169,39 @@ fn measures_that_come_and_go_leave_nothing_behind() {
     assert!(rate(&world, wim, layer_of(ada.index, 2)) > 0.0);
     assert_voice_is_whole(&world, wim, ada);
 }
+
+/// T7: a room with 60 % of the cost among twenty small ones.
+#[test]
+fn the_loudest_room_pays_and_small_ones_lose_nothing() {
+    for seed in 1..=3 {
+        let mut world = World::new(seed);
+        let speaker = world.join("hall", "speaker", publishes(AUDIO | VIDEO).at(1_000_000));
+        let crowd: Vec<Seat> = (0..30).map(|n| world.join("hall", &n.to_string(), watches(1))).collect();
+        let small: Vec<[Seat; 2]> = (0..20)
+            .map(|n| {
+                let room = format!("room {n}");
+                let publisher = world.join(&room, "ada", publishes(AUDIO | VIDEO).at(1_000_000));
+                [publisher, world.join(&room, "wim", watches(1))]
+            })
+            .collect();
+        world.connect_all(secs(3));
+        world.run(secs(3));
+        let pairs =
+            |world: &World| small.iter().map(|[ada, wim]| rate(world, *wim, ada.index)).collect::<Vec<_>>();
+        let (before, loud) = (pairs(&world), rate(&world, crowd[0], speaker.index));
+        // A quarter of everything is to be saved: 12.5 of 30 parts of the hall's.
+        hold(&mut world, Measures { cap: 0.75, ..Measures::NONE });
+        world.run(secs(6));
+        let (after, quiet) = (pairs(&world), rate(&world, crowd[0], speaker.index));
+        for (before, after) in before.iter().zip(&after) {
+            assert!(*after >= 0.95 * before, "seed {seed}: {after} of {before} in a small room");
+        }
+        let share = quiet / loud;
+        println!("seed {seed}: the hall keeps {share:.3}");
+        assert!((0.45..0.65).contains(&share), "seed {seed}: {share} of what the hall had");
+        for [ada, wim] in &small {
+            assert_voice_is_whole(&world, *wim, *ada);
+        }
+        assert_voice_is_whole(&world, crowd[0], speaker);
+    }
+}
