@@ -44,7 +44,6 @@ pub const SCENES: &[Scene] = &[
     scene("idle-10", "a connected peer without media, by second", || idle(10)),
     scene("idle-200", "the same, 200 of them", || idle(200)),
     long("idle-1000", "the same, 1000 of them", || idle(1_000)),
-    long("idle-5000", "the same, 5000 of them", || idle(5_000)),
     scene("join-10", "a viewer's offer, checks and handshake, in a room of 10; by join", || join(10)),
     scene("join-200", "the same, in a room of 200", || join(200)),
     scene("leave-10", "a viewer's leaving a room of 10", || leave(10)),
