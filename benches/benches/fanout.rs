@@ -37,12 +37,36 @@ fn fanout(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What a packet of audio costs that is heard by one subscriber, and one that nobody hears of a thousand: opened, ranked
+/// and filed, and not copied.
+fn voices(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("voice");
+    for (name, subscribers, level) in [("heard", 1, 20), ("left_out", 1, 70), ("left_out", 1_000, 70)] {
+        let mut stage = None;
+        group.bench_function(BenchmarkId::new(name, subscribers), |bencher| {
+            let stage = stage.get_or_insert_with(|| {
+                let mut stage = Stage::new(subscribers);
+                (0..10).for_each(|_| _ = stage.say(level));
+                stage.listen_closely();
+                stage
+            });
+            bencher.iter_custom(|iterations| {
+                let mut sealed: Vec<_> = (0..iterations).map(|_| stage.say(level)).collect();
+                let start = clock::now();
+                black_box(stage.forward(&mut sealed));
+                clock::now() - start
+            });
+        });
+    }
+    group.finish();
+}
+
 /// Frames sealed ahead, outside the measured time.
 const BATCH: usize = 32;
 
 criterion_group! {
     name = benches;
     config = Criterion::default().measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
-    targets = fanout
+    targets = fanout, voices
 }
 criterion_main!(benches);

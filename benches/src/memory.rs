@@ -199,7 +199,7 @@ impl Camera {
     }
 }
 
-/// The audio of [`PUBLISH`]: packets with the extensions that Chromium writes.
+/// The audio of [`PUBLISH`]: Opus packets that say how loud they are, with the extensions that Chromium writes.
 #[derive(Default)]
 pub struct Microphone {
     sent: u64,
@@ -209,11 +209,11 @@ impl Microphone {
     /// The stream that the offer announces.
     pub const SSRC: u32 = 4_019_664_127;
 
-    /// The next 20 ms, in so many bytes.
-    pub fn packet(&mut self, len: usize) -> Vec<u8> {
+    /// The next 20 ms, `level` decibels below the loudest there is.
+    pub fn packet(&mut self, level: u8, len: usize) -> Vec<u8> {
         let timestamp = (self.sent * 960) as u32;
-        // Voice at -30 dBov (RFC 6464), and padding.
-        let level = [0x10, 0x80 | 30, 0, 0];
+        // RFC 6464: voice.
+        let level = [0x10, 0x80 | level, 0, 0];
         let mut packet = header(OPUS, self.sent as u16, timestamp, Self::SSRC, level, b'0');
         let stamp = Stamp { publisher: 0, seq: self.sent, sent: 0, timestamp };
         let payload = len.saturating_sub(packet.len());

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use sluicegate::Subscribe;
 use sluicegate::sans_io::{Engine, Outlet, SendFault, Transmit};
+use sluicegate::{Audible, Subscribe};
 
-use crate::memory::{Camera, MemoryClient, PUBLISH, SUBSCRIBE, engine};
+use crate::memory::{Camera, MemoryClient, Microphone, PUBLISH, SUBSCRIBE, engine};
 use crate::secure::Identity;
 
 /// Packets of a frame.
@@ -41,6 +41,7 @@ pub struct Stage {
     engine: Engine,
     now: Instant,
     camera: Camera,
+    microphone: Microphone,
     publisher: MemoryClient,
     subscribers: Vec<MemoryClient>,
     checked_at: Instant,
@@ -67,7 +68,15 @@ impl Stage {
         let watch = || Subscribe::Slots(Default::default());
         let subscribers = (1..=subscribers as u32).map(|number| seat(number, (SUBSCRIBE, watch()))).collect();
         let camera = Camera::default();
-        let mut stage = Stage { engine, now, camera, publisher, subscribers, checked_at: now };
+        let mut stage = Stage {
+            engine,
+            now,
+            camera,
+            microphone: Microphone::default(),
+            publisher,
+            subscribers,
+            checked_at: now,
+        };
         // Rings and queues grow to their size within the first second.
         for _ in 0..20 {
             let mut sealed = stage.seal(20);
@@ -94,6 +103,20 @@ impl Stage {
         packets.map(|packet| secure.seal(&packet).expect("the publisher is connected")).collect()
     }
 
+    /// Of the room's voices, this one is heard only when it is loud enough: as in a large room.
+    pub fn listen_closely(&mut self) {
+        self.engine.set_audible(self.now, "room", Audible::Loudest(1));
+    }
+
+    /// 20 ms pass, and the publisher seals what its microphone heard: `level` decibels below the loudest there is.
+    pub fn say(&mut self, level: u8) -> BytesMut {
+        self.now += VOICE;
+        self.seal(0);
+        while self.engine.poll_event().is_some() {}
+        let secure = self.publisher.secure.as_mut().expect("the publisher is connected");
+        secure.seal(&self.microphone.packet(level, VOICE_BYTES)).expect("the publisher is connected")
+    }
+
     /// Forwards sealed packets frame by frame.
     pub fn forward(&mut self, sealed: &mut [BytesMut]) -> Count {
         let mut count = Count::default();
@@ -107,6 +130,9 @@ impl Stage {
     }
 }
 
+/// A packet of Opus.
+const VOICE: Duration = Duration::from_millis(20);
+const VOICE_BYTES: usize = 140;
 /// Virtual time between frames.
 const FRAME: Duration = Duration::from_millis(2);
 /// Consent lasts 28 s; browsers check every 5 s.

@@ -50,6 +50,10 @@ pub enum ToClient {
         /// In pixels, where known.
         size: Option<(u16, u16)>,
     },
+    /// Who has the floor; null once that one has left.
+    Floor {
+        peer: Option<String>,
+    },
     CodecMissing {
         mid: String,
         publisher: Member,

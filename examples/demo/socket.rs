@@ -189,6 +189,9 @@ impl Conversation {
             Some(PeerEvent::LayerChanged { mid, layer }) => {
                 ToClient::Layer { mid, rid: layer.rid, size: layer.size }
             }
+            Some(PeerEvent::DominantSpeaker(speaker)) => {
+                ToClient::Floor { peer: speaker.map(|speaker| speaker.peer.to_string()) }
+            }
             Some(PeerEvent::CodecMissing { mid, publisher: PeerInfo { peer, name }, codec }) => {
                 ToClient::CodecMissing { mid, publisher: Member { peer, name }, codec }
             }

@@ -92,7 +92,7 @@ impl ToClient {
             ToClient::Cap { .. } => MessageType::Cap,
             ToClient::Layer { .. } => MessageType::Layer,
             ToClient::CodecMissing { .. } => MessageType::CodecMissing,
-            ToClient::Draining { .. } => MessageType::Other,
+            ToClient::Draining { .. } | ToClient::Floor { .. } => MessageType::Other,
             ToClient::Unreachable { .. } => MessageType::Unreachable,
             ToClient::Error { .. } => MessageType::Error,
             ToClient::Bye { .. } => MessageType::Bye,

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sluicegate::sans_io::{Engine, Identity, Outbound, Outlet, Path, SendFault, Ssrc, Transmit};
-use sluicegate::{Bitrate, LayerLimit, MediaKind, PeerEvent, PeerId, Subscribe};
+use sluicegate::{Audible, Bitrate, LayerLimit, MediaKind, PeerEvent, PeerId, Subscribe, TrackSource};
 use sluicegate_benches::clock;
 use sluicegate_benches::memory::{Camera, MemoryClient, SENDRECV, engine, path, with_fingerprint};
 use sluicegate_benches::secure;
@@ -393,6 +393,20 @@ impl World {
         };
     }
 
+    /// Who is to be heard and seen.
+    fn choose(&mut self, peer: PeerId, choice: u8, n: u8) {
+        let now = self.now;
+        let some = (n < 128).then_some(u32::from(n));
+        match choice % 6 {
+            0 => self.engine.set_audible(now, "room", Audible::Loudest(n)),
+            1 => self.engine.set_room_last_n(now, "room", some),
+            2 => _ = self.engine.set_last_n(now, peer, some),
+            3 => _ = self.engine.pin(now, peer, if n & 1 == 0 { "1" } else { "0" }, n & 2 == 0),
+            4 => _ = self.engine.set_source(now, peer, "1", TrackSource::Screen),
+            _ => self.engine.forget_settings(now, "room"),
+        }
+    }
+
     fn call(&mut self, who: usize, script: &mut Script<'_>) {
         let (now, peer) = (self.now, self.clients[who].client.peer);
         match script.byte() % 7 {
@@ -410,10 +424,13 @@ impl World {
                 }
             }
             5 => self.engine.leave(now, peer),
-            _ => {
-                let limit = LayerLimit { spatial: script.byte() & 3, temporal: script.byte() & 3 };
-                self.engine.limit_layers(now, peer, "1", limit);
-            }
+            _ => match (script.byte(), script.byte()) {
+                (choice @ 128.., n) => self.choose(peer, choice, n),
+                (spatial, temporal) => {
+                    let limit = LayerLimit { spatial: spatial & 3, temporal: temporal & 3 };
+                    self.engine.limit_layers(now, peer, "1", limit);
+                }
+            },
         }
     }
 

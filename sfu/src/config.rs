@@ -310,6 +310,34 @@ impl TrackFilter {
     }
 }
 
+/// Whose audio goes out in a room: [`Room::set_audible`](crate::Room::set_audible).
+///
+/// Who is heard is decided by the levels that clients tell (RFC 6464), which they may make up: whoever claims to be loud
+/// is heard, and nothing else. A client that tells none is taken to speak, at −40 dBov, while its packets are as heavy as
+/// words.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Audible {
+    /// Everybody's in a room of up to 20 voices, that of the three loudest in a larger one.
+    #[default]
+    Auto,
+    /// Everybody's.
+    All,
+    /// That of so many, the loudest; 1 to 8, and what lies beyond counts as the nearest.
+    Loudest(u8),
+}
+
+/// What a track of video shows: [`Peer::set_source`](crate::Peer::set_source).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum TrackSource {
+    /// Somebody.
+    #[default]
+    Camera,
+    /// Text to be read.
+    Screen,
+}
+
 /// How much of a track a subscriber gets at most: [`Peer::limit_layers`](crate::Peer::limit_layers).
 ///
 /// Spatial layers count from the smallest picture, 0, whether they come as separate streams (simulcast) or in

@@ -168,6 +168,8 @@ cells! {
         pub most_videos: u64,
         /// Participants who lose more than each threshold.
         pub lossy_subscribers: [u64; LossThreshold::ALL.len()],
+        /// Peers here who speak.
+        pub active_speakers: u64,
         /// Publishers that are held to a cap.
         pub capped_publishers: u64,
         /// The lowest cap of any, in bits per second.
@@ -225,6 +227,15 @@ impl Counters {
             return;
         }
         self.filtered[kind as usize][reason as usize] += 1;
+    }
+
+    /// `copies` will not be sent, on purpose.
+    #[inline]
+    pub fn filtered_n(&mut self, kind: MediaKind, reason: FilterReason, copies: usize) {
+        if UNRECORDED {
+            return;
+        }
+        self.filtered[kind as usize][reason as usize] += copies as u64;
     }
 
     /// One copy waits in its subscriber's queue.

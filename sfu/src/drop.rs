@@ -74,18 +74,21 @@ pub enum FilterReason {
     Paused,
     /// More than the subscriber's cap allows.
     Capped,
-    /// One video more than each subscriber gets while the machine is short of something.
+    /// One video more than the subscriber gets: by its host's choice, or while the machine is short of something.
     LastN,
+    /// A voice that is not among those who are heard.
+    Speaker,
 }
 
 impl FilterReason {
     /// Every reason, in label order.
-    pub const ALL: [FilterReason; 5] = [
+    pub const ALL: [FilterReason; 6] = [
         FilterReason::Spatial,
         FilterReason::Temporal,
         FilterReason::Paused,
         FilterReason::Capped,
         FilterReason::LastN,
+        FilterReason::Speaker,
     ];
 
     /// The metric label.
@@ -95,6 +98,7 @@ impl FilterReason {
             FilterReason::Temporal => "temporal",
             FilterReason::Paused => "paused",
             FilterReason::LastN => "last_n",
+            FilterReason::Speaker => "speaker",
             FilterReason::Capped => "capped",
         }
     }

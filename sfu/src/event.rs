@@ -96,6 +96,14 @@ pub enum PeerEvent {
         /// Why this event came.
         cause: CapCause,
     },
+    /// Somebody else has the floor of the room: the dominant speaker, who keeps it through silence and through the noises
+    /// of others. `None`: whoever had it has left, or sends no audio any more. A newcomer is told who has it.
+    ///
+    /// It is found by what clients say of how loud they are (RFC 6464).
+    DominantSpeaker(Option<PeerInfo>),
+    /// Others than before speak in the room, or nobody: the whole list, eight at most. It comes twice in a second at most, and
+    /// has this peer in it, too.
+    SpeakersChanged(Vec<PeerInfo>),
     /// The client said something on a data channel. The other members of the room who have a channel of this label open hear it
     /// too, unless [`PeerConfig::channels`](crate::PeerConfig::channels) says otherwise.
     ///

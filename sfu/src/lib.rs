@@ -118,7 +118,8 @@ pub mod signaling;
 pub mod webrtc;
 
 pub use config::{
-    Announce, Config, DataChannels, LayerLimit, Limits, PeerConfig, Saturation, Subscribe, TrackFilter,
+    Announce, Audible, Config, DataChannels, LayerLimit, Limits, PeerConfig, Saturation, Subscribe,
+    TrackFilter, TrackSource,
 };
 pub use drop::{DropReason, FilterReason};
 pub use engine::MessagePayload;

@@ -40,6 +40,10 @@ pub struct RoomStats {
     pub packets_per_second: u64,
     /// Packets that subscribers asked for again in the last second.
     pub nacked_packets_per_second: u64,
+    /// Who has the floor, as [`PeerEvent::DominantSpeaker`](crate::PeerEvent::DominantSpeaker) tells.
+    pub dominant_speaker: Option<PeerId>,
+    /// Who speaks, with how loud in dBov (−127 to 0, RFC 6464), as its client says.
+    pub speakers: Vec<(PeerId, i8)>,
 }
 
 impl RoomStats {
@@ -73,6 +77,8 @@ impl RoomStats {
         self.bitrate_out = Bitrate::bps(self.bitrate_out.as_bps() + part.bitrate_out.as_bps());
         self.packets_per_second += part.packets_per_second;
         self.nacked_packets_per_second += part.nacked_packets_per_second;
+        self.dominant_speaker = self.dominant_speaker.or(part.dominant_speaker);
+        self.speakers.extend(&part.speakers);
     }
 
     /// The `n` that weigh most, the heaviest first; by name where they weigh the same.

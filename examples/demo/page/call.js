@@ -23,6 +23,7 @@ class Call {
     this.self.element.dataset.name = name;
     this.self.video.muted = true;
     this.people = new Map();
+    this.floor = null;
     this.chat = new Chat(name);
     this.attempt = 0;
     this.over = false;
@@ -247,6 +248,10 @@ class Call {
       case "cap":
         this.self.setCap(message.bps);
         break;
+      case "floor":
+        this.floor = message.peer;
+        this.showFloor();
+        break;
       case "codec-missing":
         this.tiles.ensure(message.publisher.peer, message.publisher.name).note(`sends ${message.codec}, which this browser cannot play`);
         break;
@@ -289,6 +294,7 @@ class Call {
       tile.carry(group.tracks);
       if (!this.people.has(peer)) this.people.set(peer, group.name);
     }
+    this.showFloor();
     this.showPeople();
   }
 
@@ -342,6 +348,13 @@ class Call {
       const peer = this.slots.find((slot) => slot.mid === mid)?.publisher?.peer;
       const level = receiver.getSynchronizationSources?.()[0]?.audioLevel ?? 0;
       this.tiles.get(peer)?.mark("speaking", level > 0.02);
+    }
+  }
+
+  // Who has the floor keeps it through pauses; the outline follows each word.
+  showFloor() {
+    for (const [peer, tile] of this.tiles.byPeer) {
+      tile.mark("floor", this.floor !== null && (peer === SELF ? this.peer : peer) === this.floor);
     }
   }
 

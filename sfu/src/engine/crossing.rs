@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::config::TrackSource;
 use crate::event::PeerInfo;
 use crate::ids::{MediaKind, PeerId, Rid, TrackName};
 use crate::media::codec::Codec;
@@ -28,6 +29,7 @@ pub struct Published {
     pub codec: Codec,
     /// Its simulcast layers, if it has any.
     pub rids: Vec<Rid>,
+    pub source: TrackSource,
 }
 
 /// One message from one engine to another. Rooms go by their names.
@@ -62,6 +64,15 @@ pub enum Crossing {
         track: Published,
     },
     Withdrawn {
+        track: TrackName,
+    },
+    /// What a track of the sender's shows.
+    Shows {
+        track: TrackName,
+        source: TrackSource,
+    },
+    /// The sender has decided who has a room's floor, or knows it from who did.
+    Floor {
         track: TrackName,
     },
     /// A subscriber of the sender's needs a keyframe.
@@ -118,6 +129,7 @@ pub struct Packet {
     pub structure: Option<Arc<Structure>>,
     pub restarted: bool,
     pub torn: bool,
+    pub resumed: bool,
     carried: Range<usize>,
     payload: Range<usize>,
 }
@@ -146,6 +158,7 @@ impl Batch {
             structure: received.structure.clone(),
             restarted: received.restarted,
             torn: received.torn,
+            resumed: received.resumed,
             carried: from..middle,
             payload: middle..self.bytes.len(),
         }));

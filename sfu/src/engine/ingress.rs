@@ -321,7 +321,7 @@ impl Engine {
                 let room = self.sessions[key].room;
                 self.skip(now, room, track, layer, seq);
             }
-            Ok(Outcome::Forward(received)) => {
+            Ok(Outcome::Forward(mut received)) => {
                 if !self.sessions[key].flowing {
                     self.note_flow(now, key);
                 }
@@ -334,7 +334,7 @@ impl Engine {
                 let room = session.room;
                 let carried = std::mem::take(&mut session.uplinks.carried);
                 let payload = &datagram[received.payload.clone()];
-                if !self.pass_on(now, room, &received, carried.as_bytes(), payload) {
+                if !self.pass_on(now, room, &mut received, carried.as_bytes(), payload) {
                     self.counters.dropped_in(received.kind.into(), DropReason::Malformed);
                 }
                 if let Some(session) = self.sessions.get_mut(key) {
@@ -353,7 +353,7 @@ impl Engine {
         &mut self,
         now: Instant,
         room: RoomKey,
-        received: &Received,
+        received: &mut Received,
         carried: &[u8],
         payload: &[u8],
     ) -> bool {
@@ -362,6 +362,9 @@ impl Engine {
         }
         if !self.follow_codec(now, room, received) {
             return false;
+        }
+        if received.kind == MediaKind::Audio && !self.hear(now, room, received, carried, payload) {
+            return true;
         }
         self.forward(now, room, received, carried, payload);
         if received.torn && received.kind == MediaKind::Video {
@@ -374,7 +377,7 @@ impl Engine {
     pub(super) fn skip(&mut self, now: Instant, room: RoomKey, key: TrackKey, layer: u8, seq: u64) {
         let Engine { sessions, rooms, dirty, config, crossing_rooms, .. } = self;
         let Room { router, outlets, batch, .. } = &mut rooms[room];
-        let Some(track) = router.tracks.get(key) else { return };
+        let Some(track) = router.tracks.get(key).filter(|track| track.hushed.is_none()) else { return };
         let name = track.publication.name();
         if name.publisher.worker == config.worker
             && let Some(batch) = outlets::batch(outlets, batch, crossing_rooms, room)
@@ -465,7 +468,7 @@ impl Engine {
             let passes = subscription.selection.passes();
             let queued = Queued {
                 passes: (passes.spatial, passes.temporal),
-                starts: verdict == Verdict::Start,
+                starts: verdict == Verdict::Start || received.resumed,
                 size,
                 ..Queued::new(subscription.slot, feed, meta.seq, purpose)
             };

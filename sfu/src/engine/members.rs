@@ -7,6 +7,7 @@ use std::time::Instant;
 use tracing::Span;
 
 use super::crossing::{Batch, Crossing};
+use super::speakers::Told;
 use super::timers::Due;
 use super::{Engine, Room, Serving, flush, random_u32};
 use crate::config::{DataChannels, PeerConfig};
@@ -88,7 +89,7 @@ impl Engine {
         let dtls = Dtls::new(self.config.identity.clone(), fingerprint, self.config.require_gcm, now);
         let reporter = Ssrc(random_u32(&self.random) | 1);
 
-        let room_key = self.room_named(room);
+        let room_key = self.room_named(now, room);
         let cap = config.publish_cap.or(self.config.publish_cap);
         let worker = self.config.worker;
         let key = self.sessions.insert_with_key(|key| {
@@ -140,7 +141,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn room_named(&mut self, name: &str) -> RoomKey {
+    pub(super) fn room_named(&mut self, now: Instant, name: &str) -> RoomKey {
         if let Some(key) = self.room_names.get(name) {
             return *key;
         }
@@ -154,8 +155,12 @@ impl Engine {
             heard: BTreeMap::new(),
             packets: RateMeter::default(),
             nacked: RateMeter::default(),
+            last_n: None,
+            speech_due: None,
+            told: Told::default(),
         });
         self.room_names.insert(name.to_owned(), key);
+        self.apply_settings(now, name);
         self.counters.gauges.rooms += 1;
         self.announce_room(name);
         key
@@ -170,6 +175,7 @@ impl Engine {
         for other in self.remotes.of_room(room).cloned().collect::<Vec<_>>() {
             self.emit(newcomer, PeerEvent::PeerJoined(other));
         }
+        self.tell_floor(newcomer);
         let name: Arc<str> = self.rooms[room].router.name.as_str().into();
         let peer = self.info(newcomer);
         self.cross_all(room, &Crossing::Entered { room: name, peer });
@@ -230,6 +236,7 @@ impl Engine {
         let room = &mut self.rooms[room_key];
         let before = room.router.peers.len();
         room.router.leave(key);
+        room.router.speech.forget(info.peer);
         self.counters.gauges.resized(before, room.router.peers.len());
         let name: Arc<str> = room.router.name.as_str().into();
         if room.router.is_empty() {
@@ -237,6 +244,7 @@ impl Engine {
             self.remotes.forget_room(room_key);
             let room = &mut self.rooms[room_key];
             self.timers.schedule(Due::Room(room_key), &mut room.scheduled, None);
+            self.timers.schedule(Due::Speech(room_key), &mut room.speech_due, None);
             if let Some(room) = self.rooms.remove(room_key) {
                 self.room_names.remove(&room.router.name);
                 self.counters.gauges.rooms -= 1;

@@ -12,6 +12,7 @@ pub mod crossing;
 mod flush;
 mod hold;
 mod ingress;
+mod lastn;
 mod layers;
 mod measures;
 mod members;
@@ -19,6 +20,7 @@ mod outlets;
 mod panics;
 mod remotes;
 mod repair;
+mod speakers;
 mod stats;
 mod subscribe;
 mod timers;
@@ -32,7 +34,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::BytesMut;
 use slotmap::SlotMap;
 
-use crate::config::{LayerLimit, Limits};
+use crate::config::{Audible, LayerLimit, Limits};
 use crate::counters::{Counters, nanos};
 use crate::error::NegotiateError;
 use crate::event::{LeaveReason, PeerEvent};
@@ -54,6 +56,7 @@ use crossing::{Batch, Crossing};
 pub use flush::{Outlet, SendFault, Transmit};
 use hold::Hold;
 use remotes::Remotes;
+use speakers::Told;
 use timers::{Due, Timers};
 
 /// A peer that has not connected for this long is given up.
@@ -115,6 +118,8 @@ pub struct Engine {
     /// What may leave, all peers together; caps of rooms, whether anybody is in them or not; when they are shared next.
     egress_cap: Option<Bitrate>,
     room_caps: HashMap<String, Bitrate>,
+    /// What hosts have chosen for rooms, whether anybody is in them or not.
+    room_settings: HashMap<String, RoomSettings>,
     sharing: Option<Instant>,
     /// What is given up because the machine is short of something.
     measures: Measures,
@@ -142,6 +147,17 @@ struct Room {
     /// Packets received and copies owed; packets asked for again.
     packets: RateMeter,
     nacked: RateMeter,
+    /// So many videos for each subscriber.
+    last_n: Option<u32>,
+    speech_due: Option<Instant>,
+    told: Told,
+}
+
+/// What a host has chosen for a room.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct RoomSettings {
+    audible: Audible,
+    last_n: Option<u32>,
 }
 
 impl EngineConfig {
@@ -181,6 +197,7 @@ impl Engine {
             random: SystemRandom::new(),
             egress_cap: None,
             room_caps: HashMap::new(),
+            room_settings: HashMap::new(),
             sharing: None,
             measures: Measures::NONE,
             remotes: Remotes::default(),
@@ -283,12 +300,13 @@ impl Engine {
         result
     }
 
-    /// Tells the host again what it may have missed: the slots, and the offer if one is pending or due.
+    /// Tells the host again what it may have missed: the slots, who has the floor, and the offer if one is pending or due.
     pub fn resync(&mut self, now: Instant, peer: PeerId) {
         let Some(key) = self.live(peer) else { return };
         self.serve(key, |engine| {
             engine.sessions[key].negotiation.rollback();
             engine.tell_slots(key);
+            engine.tell_floor(key);
             let room = engine.sessions[key].room;
             engine.resubscribe_peer(now, room, key);
         });
@@ -337,6 +355,13 @@ impl Engine {
             Some(Due::Caps) => {
                 self.sharing = None;
                 self.share_caps(now);
+            }
+            Some(Due::Speech(key)) => {
+                self.serving = Serving::Room(key);
+                if let Some(room) = self.rooms.get_mut(key) {
+                    room.speech_due = None;
+                    self.review_speech(now, key);
+                }
             }
             Some(Due::Room(key)) => {
                 self.serving = Serving::Room(key);
@@ -450,6 +475,7 @@ impl Engine {
         for session in self.sessions.values_mut() {
             session.trace.take_if(|_| JoinTrace::is_over(now, session.secured_at));
         }
+        let speakers = self.speakers_here();
         let gauges = &mut self.counters.gauges;
         let sizes = self.rooms.values().map(|room| room.router.peers.len());
         gauges.largest_room = sizes.max().unwrap_or(0) as u64;
@@ -458,6 +484,7 @@ impl Engine {
             slots.filter(|slot| slot.live && slot.kind == crate::ids::MediaKind::Video).count()
         });
         gauges.most_videos = videos.max().unwrap_or(0) as u64;
+        gauges.active_speakers = speakers;
         gauges.queue_capacity = (self.sessions.len() * self.config.limits.queue) as u64;
         let publishers = self.sessions.values().filter(|session| session.uplinks.iter().next().is_some());
         let caps = publishers.filter_map(|session| session.cap.get());

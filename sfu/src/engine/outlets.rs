@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::crossing::{Batch, Crossing, Item, Packet, Published};
 use super::{Engine, PUBLISHER_RTT, Serving};
+use crate::config::TrackSource;
 use crate::counters::DropKind;
 use crate::drop::DropReason;
 use crate::event::{PeerEvent, PeerInfo};
@@ -101,6 +102,8 @@ impl Engine {
                     self.resubscribe_served(now, room);
                 }
             }
+            Crossing::Shows { track, source } => self.show(now, track, source),
+            Crossing::Floor { track } => self.follow_floor(now, from, track),
             Crossing::KeyframeWanted { track, layer } => self.want_for_remote(now, track, layer),
             Crossing::Message { room, channel, binary, data } => {
                 if let Some(key) = self.room_names.get(&*room).copied() {
@@ -150,9 +153,13 @@ impl Engine {
             kind: track.publication.kind,
             codec: track.publication.codec,
             rids: track.layers.iter().filter_map(|layer| layer.rid).collect(),
+            source: track.source,
         });
         let tracks = tracks.collect();
         self.cross(to, Crossing::Greet { room: name.clone(), peers, tracks });
+        if let Some(track) = self.floor_of(key) {
+            self.cross(to, Crossing::Floor { track });
+        }
     }
 
     // ---- from others -------------------------------------------------------------------------------
@@ -184,6 +191,9 @@ impl Engine {
         let tracks = self.remotes.tracks_of(peer);
         let published = !tracks.is_empty();
         tracks.into_iter().for_each(|track| self.withdraw_remote(track));
+        if let Some(room) = self.rooms.get_mut(room) {
+            room.router.speech.forget(peer);
+        }
         if let Some(info) = self.remotes.leave(peer) {
             for other in self.rooms[room].router.peers.clone() {
                 self.emit(other, PeerEvent::PeerLeft(info.clone()));
@@ -193,13 +203,15 @@ impl Engine {
     }
 
     fn publish_remote(&mut self, room: RoomKey, track: Published) {
-        let Published { name, kind, codec, rids } = track;
+        let Published { name, kind, codec, rids, source } = track;
         // Whoever is not in the room publishes nothing in it.
         if !self.remotes.may_publish(name) {
             return;
         }
         let publication = Publication { publisher: name.publisher, mid: name.mid, kind, codec };
-        let key = self.rooms[room].router.publish(publication, &rids);
+        let router = &mut self.rooms[room].router;
+        let key = router.publish(publication, &rids);
+        router.tracks[key].source = source;
         self.remotes.publish(name, room, key);
     }
 
@@ -283,7 +295,7 @@ impl Engine {
         packet: &Packet,
         (carried, payload): (&[u8], &[u8]),
     ) {
-        let received = Received {
+        let mut received = Received {
             track,
             layer: packet.layer,
             kind: packet.kind,
@@ -293,8 +305,9 @@ impl Engine {
             payload: 0..payload.len(),
             restarted: packet.restarted,
             torn: packet.torn,
+            resumed: packet.resumed,
         };
-        self.pass_on(now, room, &received, carried, payload);
+        self.pass_on(now, room, &mut received, carried, payload);
     }
 
     // ---- who is where ------------------------------------------------------------------------------
@@ -350,7 +363,8 @@ impl Engine {
             return;
         }
         let Publication { kind, codec, .. } = *publication;
-        let track = Published { name: publication.name(), kind, codec, rids: rids.to_vec() };
+        let source = TrackSource::Camera;
+        let track = Published { name: publication.name(), kind, codec, rids: rids.to_vec(), source };
         let name: Arc<str> = self.rooms[room].router.name.as_str().into();
         self.cross_all(room, &Crossing::Published { room: name, track });
     }

@@ -40,11 +40,13 @@ impl Engine {
     /// An engine that is not to be trusted any more begins anew, without its peers: their keys are spent, so
     /// that handles to them never reach a successor. Its totals go on.
     pub fn begin_anew(self) -> Engine {
-        let Engine { config, mut sessions, counters, .. } = self;
+        let Engine { config, mut sessions, counters, room_settings, .. } = self;
         sessions.clear();
         let mut engine = Engine::new(config);
         engine.sessions = sessions;
         engine.counters = counters.carried_over();
+        // Hosts hold their rooms still.
+        engine.room_settings = room_settings;
         engine.ask_to_be_forgotten();
         engine
     }

@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
+use super::speakers::speaking;
 use super::{Engine, Room};
 use crate::ids::PeerId;
+use crate::media::level::Level;
 use crate::session::slot::Slot;
 use crate::stats::{By, PeerStats, RoomStats};
 use crate::units::Bitrate;
@@ -53,6 +55,12 @@ impl Engine {
             // The meters count packets where they would count bytes.
             packets_per_second: room.packets.rate(now).as_bps() / 8,
             nacked_packets_per_second: room.nacked.rate(now).as_bps() / 8,
+            dominant_speaker: room.told.floor(),
+            // Each engine tells of its own.
+            speakers: speaking(room)
+                .filter(|(peer, _)| self.is_here(*peer))
+                .map(|(peer, loudness)| (peer, Level::decibels(loudness)))
+                .collect(),
         }
     }
 }

@@ -12,7 +12,6 @@ use crate::ids::{MediaKind, Mid, PeerId, PeerKey, RoomKey, TrackKey};
 use crate::media::codec::Codec;
 use crate::router::selection::Verdict;
 use crate::router::{Publication, Track};
-use crate::saturation::measures::Measures;
 use crate::session::Session;
 use crate::session::negotiate::Origin;
 use crate::session::outgoing::{Purpose, Queued};
@@ -136,6 +135,7 @@ impl Engine {
         for peer in entry.router.peers.clone() {
             self.resubscribe_peer(now, room, peer);
         }
+        self.note_floor(now, room);
     }
 
     /// Matches tracks with slots for one peer, and offers what is missing.
@@ -157,6 +157,9 @@ impl Engine {
             }
         }
         self.settle(now, key);
+        if self.limits_videos(key) {
+            self.leave_out(now, key);
+        }
     }
 
     fn wanted(&self, room: RoomKey, key: PeerKey) -> Vec<Wanted> {
@@ -290,10 +293,11 @@ impl Engine {
         let Some(source) = slot.source() else { return };
         let Some(track) = self.rooms[room].router.tracks.get_mut(source.track) else { return };
         track.subscribe(now, key, index as u16, slot.limit);
+        slot.left_out = false;
         slot.restart();
         let kind = slot.kind;
         self.set_live(key, index, true);
-        if self.measures != Measures::NONE {
+        if self.limits_videos(key) {
             self.leave_out(now, key);
         }
         if kind == MediaKind::Video && !self.serve_head(now, key, index) {
@@ -306,7 +310,7 @@ impl Engine {
 
     /// Starts a subscriber from a ring, if a keyframe has just passed: of the layer it is to have, or of a smaller
     /// one to begin with. False: it must wait for the next. Who is to get nothing waits for none.
-    fn serve_head(&mut self, now: Instant, key: PeerKey, index: usize) -> bool {
+    pub(super) fn serve_head(&mut self, now: Instant, key: PeerKey, index: usize) -> bool {
         let session = &self.sessions[key];
         let room = session.room;
         let Some(source) = session.slots[index].source() else { return false };

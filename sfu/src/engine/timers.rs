@@ -11,6 +11,8 @@ pub enum Due {
     Peer(PeerKey),
     /// The room's keyframe requests.
     Room(RoomKey),
+    /// Who speaks in it.
+    Speech(RoomKey),
     /// Caps that are shared.
     Caps,
 }

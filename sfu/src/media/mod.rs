@@ -5,6 +5,7 @@ pub mod budget;
 pub mod codec;
 pub mod history;
 pub mod keyframe;
+pub mod level;
 pub mod loss;
 pub mod nack;
 pub mod picture;

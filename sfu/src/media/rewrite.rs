@@ -220,7 +220,7 @@ impl Rewriter {
             // Another publisher's wall clock.
             self.anchor = None;
         }
-        let clock = self.clock_of(now, source, report);
+        let clock = self.clock_of(now, feed, source, report);
         if self.segments.len() == MAX_SEGMENTS {
             self.segments.pop_front();
         }
@@ -232,10 +232,16 @@ impl Rewriter {
         self.segments.get(at + 1).map_or(self.next_seq, |next| next.out)
     }
 
-    /// Where the next segment's clock starts. By the sender reports, if both feeds have told their clocks; else,
-    /// or where those make no sense, on by the time that has passed. By a frame at least in any case, for decoders
+    /// Where the next segment's clock starts. By the sender reports, if both feeds have told their clocks; as it went, if
+    /// it is the same feed after a pause; else, or where those make no sense, on by the time that has passed. By a frame at least in any case, for decoders
     /// take equal timestamps for one frame (mediasoup #408).
-    fn clock_of(&mut self, now: Instant, source: &SourcePacket, report: Option<&SenderReportMap>) -> Offset {
+    fn clock_of(
+        &mut self,
+        now: Instant,
+        feed: Feed,
+        source: &SourcePacket,
+        report: Option<&SenderReportMap>,
+    ) -> Offset {
         let Some(newest) = self.newest else {
             return Offset::exact(self.first_timestamp.wrapping_sub(source.timestamp));
         };
@@ -249,7 +255,10 @@ impl Rewriter {
             let ticks = anchor.timestamp_at(report.ntp, self.clock_rate).wrapping_sub(report.rtp);
             (ticks, source.timestamp.wrapping_add(ticks))
         });
-        match told.filter(|(_, first)| self.is_near(*first, by_arrival)) {
+        let last = self.segments.back().filter(|last| last.feed == feed).map(|last| last.clock.ticks);
+        let kept = last.map(|ticks| (ticks, source.timestamp.wrapping_add(ticks)));
+        let near = |(_, first): &(u32, u32)| self.is_near(*first, by_arrival);
+        match told.filter(near).or(kept.filter(near)) {
             Some((ticks, first)) => {
                 let excess = (earliest.wrapping_sub(first) as i32).max(0) as u32;
                 Offset { ticks, excess, since: source.timestamp }

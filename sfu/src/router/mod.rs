@@ -4,14 +4,18 @@
 //! session's. It names peers by key only.
 
 pub mod allocate;
+pub mod floor;
 pub mod layer;
 pub mod selection;
+pub mod speech;
 pub mod track;
+pub mod voices;
 
 use slotmap::SlotMap;
 
-use crate::ids::{PeerKey, Rid, TrackKey};
-pub use track::{Publication, Track};
+use crate::ids::{MediaKind, PeerKey, Rid, TrackKey};
+use speech::Speech;
+pub use track::{Hush, Publication, Track};
 
 /// A room on this worker.
 pub struct Router {
@@ -21,11 +25,13 @@ pub struct Router {
     pub tracks: SlotMap<TrackKey, Track>,
     /// Track keys in publish order.
     order: Vec<TrackKey>,
+    pub speech: Speech,
 }
 
 impl Router {
     pub fn new(name: &str) -> Self {
-        Router { name: name.to_owned(), peers: Vec::new(), tracks: SlotMap::with_key(), order: Vec::new() }
+        let (peers, tracks, order) = (Vec::new(), SlotMap::with_key(), Vec::new());
+        Router { name: name.to_owned(), peers, tracks, order, speech: Speech::default() }
     }
 
     pub fn enter(&mut self, peer: PeerKey) {
@@ -44,12 +50,19 @@ impl Router {
     pub fn publish(&mut self, publication: Publication, rids: &[Rid]) -> TrackKey {
         let key = self.tracks.insert(Track::new(publication, rids));
         self.order.push(key);
+        if publication.kind == MediaKind::Audio {
+            self.speech.enter(key);
+        }
         key
     }
 
     pub fn withdraw(&mut self, key: TrackKey) -> Option<Track> {
         self.order.retain(|other| *other != key);
-        self.tracks.remove(key)
+        let track = self.tracks.remove(key)?;
+        if track.publication.kind == MediaKind::Audio {
+            self.speech.leave(key);
+        }
+        Some(track)
     }
 
     /// Every track, in publish order.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::layer::Layer;
 use super::selection::Selection;
-use crate::config::LayerLimit;
+use crate::config::{LayerLimit, TrackSource};
 use crate::counters::{Axis, Step, SwitchCause};
 use crate::drop::FilterReason;
 use crate::ids::{Feed, MediaKind, Mid, PeerId, PeerKey, Rid, TrackKey, TrackName};
@@ -81,6 +81,18 @@ pub struct Track {
     cut: Cut,
     /// The next review acts on another cut.
     recut: bool,
+    pub source: TrackSource,
+    /// Nobody hears it: others are louder.
+    pub hushed: Option<Hush>,
+}
+
+/// What a track has kept to itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Hush {
+    /// From this number on.
+    pub since: u64,
+    /// It has begun anew meanwhile, and not all who have it know.
+    pub restarted: bool,
 }
 
 impl Track {
@@ -101,6 +113,8 @@ impl Track {
             codec_changed_at: None,
             cut: Cut::default(),
             recut: false,
+            source: TrackSource::Camera,
+            hushed: None,
         }
     }
 
@@ -230,6 +244,10 @@ impl Track {
     /// The publisher began a layer anew: those who got it wait for its keyframe.
     pub fn restart(&mut self, layer: u8) {
         self.layers[usize::from(layer)].restart();
+        if let Some(hush) = &mut self.hushed {
+            // What was left out before has no number that means anything now.
+            *hush = Hush { since: u64::MAX, restarted: true };
+        }
         let kind = self.publication.kind;
         for subscription in &mut self.subscriptions {
             subscription.selection.restart(kind, layer);
@@ -310,9 +328,14 @@ impl Track {
         }
     }
 
-    /// What each step up costs one subscriber, the cheapest first; within what its host allows.
+    /// What each step up costs one subscriber, the cheapest first; within what its host allows. Nothing, for who gets
+    /// nothing.
     pub fn ladder(&self, now: Instant, peer: PeerKey, slot: u16) -> Vec<Bitrate> {
-        let most = self.subscription(peer, slot).map_or(u8::MAX, |subscription| subscription.limit.spatial);
+        let subscription = self.subscription(peer, slot);
+        if subscription.is_some_and(|subscription| subscription.selection.is_left_out()) {
+            return Vec::new();
+        }
+        let most = subscription.map_or(u8::MAX, |subscription| subscription.limit.spatial);
         let mut costs: Vec<Bitrate> = match &self.layers[..] {
             [only] => (0..only.spatial_layers()).map(|spatial| only.rate(now, spatial)).collect(),
             _ => {

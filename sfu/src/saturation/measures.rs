@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use super::level::SaturationLevel;
+use crate::config::TrackSource;
 use crate::counters::{Mitigation, Turn};
 use crate::units::Bitrate;
 
@@ -26,15 +27,6 @@ impl Default for Measures {
     fn default() -> Self {
         Measures::NONE
     }
-}
-
-/// What a publisher sends by video: how little of it is still of use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Source {
-    /// Somebody.
-    Camera,
-    /// Text to be read.
-    Screen,
 }
 
 impl Measures {
@@ -83,10 +75,10 @@ impl Measures {
     }
 
     /// What a publisher of this configured rate may send.
-    pub fn cap_of(&self, configured: Bitrate, source: Source) -> Bitrate {
+    pub fn cap_of(&self, configured: Bitrate, source: TrackSource) -> Bitrate {
         let least = match source {
-            Source::Camera => LEAST_CAMERA,
-            Source::Screen => LEAST_SCREEN,
+            TrackSource::Camera => LEAST_CAMERA,
+            TrackSource::Screen => LEAST_SCREEN,
         };
         let share = Bitrate::bps((configured.as_bps() as f64 * self.cap).round() as u64);
         share.max(least.min(configured))
@@ -129,11 +121,11 @@ const LEAST_SCREEN: Bitrate = Bitrate::kbps(300);
 #[test]
 fn a_cap_leaves_a_picture() {
     let measures = Measures { cap: CAP_FLOOR, ..Measures::NONE };
-    assert_eq!(measures.cap_of(Bitrate::kbps(2_000), Source::Camera), Bitrate::kbps(700));
-    assert_eq!(measures.cap_of(Bitrate::kbps(300), Source::Camera), Bitrate::kbps(150));
-    assert_eq!(measures.cap_of(Bitrate::kbps(600), Source::Screen), Bitrate::kbps(300));
+    assert_eq!(measures.cap_of(Bitrate::kbps(2_000), TrackSource::Camera), Bitrate::kbps(700));
+    assert_eq!(measures.cap_of(Bitrate::kbps(300), TrackSource::Camera), Bitrate::kbps(150));
+    assert_eq!(measures.cap_of(Bitrate::kbps(600), TrackSource::Screen), Bitrate::kbps(300));
     let less = Bitrate::kbps(100);
-    assert_eq!(measures.cap_of(less, Source::Screen), less, "never more than is configured");
+    assert_eq!(measures.cap_of(less, TrackSource::Screen), less, "never more than is configured");
 }
 
 #[test]

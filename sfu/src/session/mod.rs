@@ -95,6 +95,8 @@ pub struct Session {
     pub cap: PublishCap,
     /// What it sent when the machine's shortage first capped it, while that does.
     pub uncapped: Option<Bitrate>,
+    /// So many videos at most, as its host wants.
+    pub last_n: Option<u32>,
     /// There while what it receives is capped.
     pub downlink: Option<Box<Downlink>>,
     /// How far policing had gone when the host was last told.
@@ -194,6 +196,7 @@ impl Session {
             queued_at: now,
             cap: PublishCap::new(start.cap),
             uncapped: None,
+            last_n: None,
             downlink: None,
             policed: police::Stage::Peace,
             reception: Reception::new(),

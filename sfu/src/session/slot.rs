@@ -42,6 +42,10 @@ pub struct Slot {
     pub passes: (u8, u8),
     /// How much of a track the host allows on it.
     pub limit: LayerLimit,
+    /// Nothing goes out on it: one video more than there may be.
+    pub left_out: bool,
+    /// The host wants its track before all others.
+    pub pinned: bool,
     /// The layer that the host was last told of.
     pub told_layer: Option<u8>,
     /// The codecs that it was told are missing, each once: a publisher may change them packet by packet.
@@ -148,6 +152,8 @@ impl Slot {
             live: false,
             passes: (u8::MAX, u8::MAX),
             limit: LayerLimit::NONE,
+            left_out: false,
+            pinned: false,
             told_layer: None,
             told_missing: Vec::new(),
             source: None,
@@ -206,6 +212,8 @@ impl Slot {
         if self.source == source {
             return;
         }
+        // It was the track, not the place.
+        self.pinned &= self.source.map(|old| old.track) == source.map(|new| new.track);
         self.source = source;
         self.told_layer = None;
         self.told_missing.clear();

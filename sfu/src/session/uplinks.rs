@@ -172,6 +172,23 @@ pub struct Received {
     pub restarted: bool,
     /// The gap before it is too wide to repair.
     pub torn: bool,
+    /// What came before it was left out on purpose.
+    pub resumed: bool,
+}
+
+impl Received {
+    /// Another packet of the same stream, with nothing to be said of it.
+    pub fn plain(other: &Received) -> Received {
+        Received {
+            size: None,
+            structure: None,
+            payload: 0..0,
+            restarted: false,
+            torn: false,
+            resumed: false,
+            ..*other
+        }
+    }
 }
 
 /// Forwarded header extensions of the packet in hand, as `kind, length, value` triples.
@@ -568,6 +585,7 @@ impl Uplinks {
             payload: original.payload,
             restarted,
             torn: arrival == Arrival::Torn,
+            resumed: false,
         }))
     }
 

@@ -12,7 +12,7 @@ use super::events::Events;
 use super::load::Load;
 use super::sfu::Shared;
 use super::worker::{Command, WorkerHandle};
-use crate::config::{LayerLimit, PeerConfig};
+use crate::config::{Audible, LayerLimit, PeerConfig, TrackSource};
 use crate::counters::JoinOutcome;
 use crate::engine::{Engine, MessagePayload};
 use crate::error::{CapError, JoinError, MessageError, NegotiateError};
@@ -35,17 +35,20 @@ pub(super) struct RoomShared {
     pub(super) pace: Pace,
     /// Peers in it, on whichever worker, and who are about to be.
     pub(super) peers: AtomicUsize,
-    /// It has a cap, which goes with it.
-    pub(super) capped: AtomicBool,
+    /// It has been given a cap or other settings, which go with it.
+    pub(super) configured: AtomicBool,
     pub(super) sfu: Arc<Shared>,
 }
 
 impl Drop for RoomShared {
     fn drop(&mut self) {
-        if self.capped.load(Relaxed) {
+        if self.configured.load(Relaxed) {
             for worker in &self.sfu.workers {
                 let name = self.name.clone();
-                drop(worker.call(move |engine, now| engine.set_room_cap(now, &name, None)));
+                drop(worker.call(move |engine, now| {
+                    engine.set_room_cap(now, &name, None);
+                    engine.forget_settings(now, &name);
+                }));
             }
         }
         self.sfu.forget_room(&self.name, self.worker);
@@ -119,10 +122,42 @@ impl Room {
     /// Publishers are told as by [`Peer::set_publish_cap`]; what a room sends to its subscribers follows.
     pub async fn set_cap(&self, cap: impl Into<Option<Bitrate>>) {
         let cap = cap.into();
-        self.shared.capped.store(cap.is_some(), Relaxed);
+        self.shared.configured.store(true, Relaxed);
         for worker in &self.shared.sfu.workers {
             let name = self.shared.name.clone();
             worker.call(move |engine, now| engine.set_room_cap(now, &name, cap)).await;
+        }
+    }
+
+    /// Whose audio goes out in the room. Default: [`Audible::Auto`].
+    ///
+    /// Nobody's words are cut: who is heard keeps his place through pauses, and who begins to speak is heard from the
+    /// 60 ms before he was loud enough.
+    ///
+    /// ```no_run
+    /// # async fn host(room: sluicegate::Room) {
+    /// room.set_audible(sluicegate::Audible::Loudest(5)).await;
+    /// # }
+    /// ```
+    pub async fn set_audible(&self, audible: Audible) {
+        self.shared.configured.store(true, Relaxed);
+        for worker in &self.shared.sfu.workers {
+            let name = self.shared.name.clone();
+            worker.call(move |engine, now| engine.set_audible(now, &name, audible)).await;
+        }
+    }
+
+    /// So many videos at most to each who is in the room, whoever comes and goes: those first that it has
+    /// [pinned](Peer::pin), then [screens](Peer::set_source), then of who had the floor last. `None`: all.
+    ///
+    /// A video that comes back starts with a keyframe, which is asked for at once. Where the node is short of something,
+    /// there may be fewer.
+    pub async fn set_last_n(&self, last_n: impl Into<Option<u32>>) {
+        let last_n = last_n.into();
+        self.shared.configured.store(true, Relaxed);
+        for worker in &self.shared.sfu.workers {
+            let name = self.shared.name.clone();
+            worker.call(move |engine, now| engine.set_room_last_n(now, &name, last_n)).await;
         }
     }
 
@@ -264,8 +299,8 @@ impl Peer {
         done.await.map_err(|_| NegotiateError::Gone)?
     }
 
-    /// Asks for what a [`PeerEvent::Lagged`] host may have missed: the slots come again, and so does an
-    /// offer that is still unanswered (a fresh one, which replaces it).
+    /// Asks for what a [`PeerEvent::Lagged`] host may have missed: the slots come again, who has the floor, and
+    /// an offer that is still unanswered (a fresh one, which replaces it).
     pub fn resync(&self) {
         let _ = self.send(Command::Resync { peer: self.shared.id });
     }
@@ -343,6 +378,40 @@ impl Peer {
     pub async fn limit_layers(&self, mid: &str, limit: LayerLimit) -> bool {
         let (peer, mid) = (self.shared.id, mid.to_owned());
         self.call(move |engine, now| engine.limit_layers(now, peer, &mid, limit)).await.unwrap_or(false)
+    }
+
+    /// So many videos at most to this peer, as [`Room::set_last_n`] does for all; the least holds. `None`: all.
+    ///
+    /// False when the peer is gone.
+    pub async fn set_last_n(&self, last_n: impl Into<Option<u32>>) -> bool {
+        let (peer, last_n) = (self.shared.id, last_n.into());
+        self.call(move |engine, now| engine.set_last_n(now, peer, last_n)).await.unwrap_or(false)
+    }
+
+    /// Has this peer get the video on its m-line `mid` ([`SlotInfo::mid`](crate::SlotInfo::mid)) before all others, where it
+    /// does not get all; the fastest of its pictures, too, when the node drops those of others. It may pin several. The pin is
+    /// gone with the track.
+    ///
+    /// False when the peer gets no video on such an m-line, or is gone.
+    ///
+    /// ```no_run
+    /// # async fn host(peer: sluicegate::Peer) {
+    /// peer.set_last_n(4).await;
+    /// peer.pin("s1", true).await;
+    /// # }
+    /// ```
+    pub async fn pin(&self, mid: &str, pinned: bool) -> bool {
+        let (peer, mid) = (self.shared.id, mid.to_owned());
+        self.call(move |engine, now| engine.pin(now, peer, &mid, pinned)).await.unwrap_or(false)
+    }
+
+    /// Says what the video shows that this peer publishes on `mid` ([`PeerEvent::TrackAdded`]): a screen comes before faces
+    /// where not all are sent, and keeps 300 kb/s when the node is short of something. Default: [`TrackSource::Camera`].
+    ///
+    /// False when the peer publishes no such video, or is gone.
+    pub async fn set_source(&self, mid: &str, source: TrackSource) -> bool {
+        let (peer, mid) = (self.shared.id, mid.to_owned());
+        self.call(move |engine, now| engine.set_source(now, peer, &mid, source)).await.unwrap_or(false)
     }
 
     /// Says something to this peer alone, on its data channel labelled `channel`.

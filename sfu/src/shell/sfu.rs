@@ -161,7 +161,7 @@ impl Sfu {
             name: name.to_owned(),
             worker,
             pace: Pace::default(),
-            capped: AtomicBool::new(false),
+            configured: AtomicBool::new(false),
             peers: AtomicUsize::new(0),
             sfu: self.shared.clone(),
         });

@@ -22,7 +22,8 @@ use rtc::peer_connection::transport::{
 };
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
+    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability,
+    RtpCodecKind,
 };
 use rtc::rtp_transceiver::{RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 pub use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
@@ -40,7 +41,7 @@ use super::content::room_tag;
 use super::dice::Dice;
 use super::receiver::Receiver;
 use super::sink::Sink;
-use super::source::Source;
+use super::source::{Source, Voice};
 use super::tap::{Rtcp, Tap, Wire};
 
 /// How a client takes part.
@@ -79,6 +80,8 @@ pub struct Part {
     pub relaying: DataChannels,
     /// The camera's simulcast layers: names and bits per second, smallest first. Empty: one stream.
     pub layers: Vec<(&'static str, u64)>,
+    /// Its packets say how loud they are (RFC 6464).
+    pub tells_level: bool,
 }
 
 /// What contents name as publisher when they come from the `layer`th layer of the client at `index`.
@@ -114,6 +117,7 @@ pub fn publishes(media: u8) -> Part {
         channels: Vec::new(),
         relaying: DataChannels::Relayed,
         layers: Vec::new(),
+        tells_level: false,
     }
 }
 
@@ -165,6 +169,11 @@ impl Part {
     /// Opens these data channels, in order.
     pub fn speaks(self, labels: &[&'static str]) -> Part {
         Part { channels: labels.iter().map(|label| (*label, true)).collect(), ..self }
+    }
+
+    /// Tells how loud it is.
+    pub fn with_levels(self) -> Part {
+        Part { tells_level: true, ..self }
     }
 
     pub fn absent(self) -> Part {
@@ -331,6 +340,11 @@ impl Client {
         let init = RTCRtpTransceiverInit { direction, streams: vec![], send_encodings: vec![] };
         let id = self.pc.add_transceiver_from_track(track, Some(init)).expect("a track is added");
         self.senders[1] = self.pc.rtp_transceiver(id).and_then(|transceiver| transceiver.sender());
+    }
+
+    /// What its microphone hears from now on.
+    pub fn voice(&mut self, voice: Voice) {
+        self.audio.as_mut().expect("it has a microphone").voice = voice;
     }
 
     /// Says something on one of its data channels.
@@ -539,6 +553,9 @@ impl Client {
             let line = lines.find(|line| line.ends_with(uri))?;
             line.split([' ', '/']).next()?.parse::<u8>().ok()
         };
+        if let Some(audio) = self.audio.as_mut().filter(|_| self.part.tells_level) {
+            audio.level_id = id("ssrc-audio-level");
+        }
         let (Some(mid), Some(rid)) = (id("sdes:mid"), id("sdes:rtp-stream-id")) else { return };
         let section = sdp.split("m=").find(|section| section.contains("a=simulcast:"));
         let named = section.and_then(|section| section.split("a=mid:").nth(1)?.lines().next());
@@ -654,6 +671,9 @@ impl Client {
     }
 }
 
+/// RFC 6464 §4.
+const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+
 /// How often the browser's ICE looks at what it has. Chromium nominates with its first check; this stack with its
 /// second, so it takes a round trip more, and as little else as possible.
 const CHECKS: Duration = Duration::from_millis(10);
@@ -681,6 +701,10 @@ fn connection(now: Instant, addr: SocketAddr, part: &Part, tap: &Tap) -> RTCPeer
     let mut media = MediaEngine::default();
     media.register_default_codecs().expect("default codecs register");
     configure_simulcast_extension_headers(&mut media).expect("extensions register");
+    if part.tells_level {
+        let level = RTCRtpHeaderExtensionCapability { uri: AUDIO_LEVEL.to_owned() };
+        media.register_header_extension(level, RtpCodecKind::Audio, None).expect("an extension registers");
+    }
     let mut registry = configure_nack(Registry::new(), &mut media);
     if part.browser {
         registry =

@@ -45,6 +45,7 @@ pub use clock::{Percent, ms, secs};
 use dice::Dice;
 pub use link::{Conditions, Link, Loss};
 use source::Source;
+pub use source::Voice;
 pub use tap::{Rtcp, Wire};
 
 /// Where the engine listens.
@@ -346,6 +347,12 @@ impl World {
     pub fn camera(&mut self, room: &str, publisher: usize, bitrate: u64) -> Source {
         let room = content::room_tag(room);
         Source::new(self.now, &mut self.dice, room, publisher as u32, self.key, true, bitrate)
+    }
+
+    /// Likewise a microphone.
+    pub fn microphone(&mut self, room: &str, publisher: usize) -> Source {
+        let room = content::room_tag(room);
+        Source::new(self.now, &mut self.dice, room, publisher as u32, self.key, false, 40_000)
     }
 
     /// Makes this worker's engine *the* engine for a while.

@@ -13,4 +13,5 @@ mod nack;
 mod payload;
 mod room;
 mod slow;
+mod voice;
 mod wrap;

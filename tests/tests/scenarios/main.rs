@@ -21,3 +21,4 @@ mod outage;
 mod quality;
 mod repair;
 mod slow;
+mod speakers;

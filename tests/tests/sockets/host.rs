@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use sluicegate::{
-    Bitrate, Config, DrainError, JoinError, LeaveReason, Limits, NodeState, Peer, PeerConfig, PeerEvent,
-    RefusalReason, Room, Saturation, Sfu,
+    Audible, Bitrate, Config, DrainError, JoinError, LeaveReason, Limits, NodeState, Peer, PeerConfig,
+    PeerEvent, RefusalReason, Room, Saturation, Sfu, TrackSource,
 };
 use tokio::time::timeout;
 
@@ -138,6 +138,11 @@ async fn a_host_may_call_back_in_the_middle_of_an_event() {
             // Everything a host can call, on itself and on others, from where it hears of things.
             let capped = peer.set_publish_cap(Bitrate::kbps(300)).await;
             assert!(capped.is_ok() || leaving, "it is there: {capped:?}");
+            room.set_audible(Audible::Loudest(2)).await;
+            room.set_last_n(1).await;
+            assert!(peer.set_last_n(2).await || leaving);
+            assert!(!peer.pin("nothing", true).await && !peer.set_source("0", TrackSource::Screen).await);
+            peer.pin("1", true).await;
             peer.resync();
             sfu.room("another").unwrap();
             match event {

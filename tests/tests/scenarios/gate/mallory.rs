@@ -21,6 +21,8 @@ impl Mallory {
     /// The camera that [`Mallory::publishing`] announces, its repair stream, and their payload types.
     pub const CAMERA: u32 = 2_295_767_434;
     pub const VP8: u8 = 96;
+    /// Its microphone.
+    pub const AUDIO: u32 = 4_019_664_127;
 
     /// What it sends when [`layered`](Mallory::layered): the microphone it announces, and layers by rid.
     pub const MICROPHONE: u32 = 1_160_200_103;
