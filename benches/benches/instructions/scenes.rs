@@ -156,7 +156,7 @@ fn audio() -> Units {
     let mut count = Count::default();
     for frame in 0..WARM_UP + FRAMES {
         hall.pass(FRAME);
-        let mut sealed = seal(&mut ada, vec![microphone.packet(100)]);
+        let mut sealed = seal(&mut ada, vec![microphone.packet(30, 100)]);
         match frame < WARM_UP {
             true => hall.take(&ada, &mut sealed, &mut Count::default()),
             false => counted(&mut || hall.take(&ada, &mut sealed, &mut count)),
