@@ -196,6 +196,7 @@ fn a_new_connection_takes_the_place_of_the_old_and_nobody_sees_it_leave() {
 
         let ended = &world.engine.counters.sessions_ended;
         assert_eq!(ended.iter().sum::<u64>(), ended[EndReason::Resumed as usize]);
+        world.engine.sample(world.now);
         let gauges = &world.engine.counters.gauges;
         assert_eq!((gauges.participants, gauges.active_handles, gauges.orphaned_handles), (3, 3, 0));
         assert_eq!((gauges.publishers, gauges.subscribers), (3, 3));

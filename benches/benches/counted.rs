@@ -1,13 +1,13 @@
-//! The same work each time, to count its instructions, which other processes do not disturb: one publisher, two hundred
-//! subscribers, a real engine.
+//! What counting costs of forwarding, in instructions, which other processes do not disturb: one publisher, two hundred
+//! subscribers, a real engine, the same work each time.
 //!
 //! ```sh
-//! cargo bench -p sluicegate-benches --bench instructions --no-run      # says which file
+//! cargo bench -p sluicegate-benches --bench counted --no-run      # says which file
 //! valgrind --tool=callgrind --callgrind-out-file=/dev/null --collect-atstart=no \
 //!     --toggle-collect='*Stage*forward*' FILE
 //! ```
 //!
-//! once as it is and once built with `SLUICEGATE_BENCH_UNRECORDED=1`: what counting costs of forwarding.
+//! once as it is and once built with `SLUICEGATE_BENCH_UNRECORDED=1`.
 
 use std::hint::black_box;
 
