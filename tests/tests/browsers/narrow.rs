@@ -63,7 +63,6 @@ async fn lossy_layers(network: &Network) -> Outcome {
     );
     println!("alice: {told}");
     hold(lost >= wanted.min(150), || format!("the browser sends little: {lost} packets were lost"))?;
-    assert!(sent_each <= 1.2, "{sent_each:.3} packets sent again for each that was lost");
     // What bob sees is the largest layer; what lacks of it would have been left out towards him.
     let seen = bob.video_in().await?;
     let towards_bob = network.relay.tap(network.client_of(&bob).await?, Direction::Down).stream(seen.ssrc);
@@ -77,10 +76,16 @@ async fn lossy_layers(network: &Network) -> Outcome {
         seen.pli_count
     );
     println!("{}", network.feedback().await?);
-    // A browser for which the machine is too slow gives a layer up, and answers for none of its packets any more.
     let switched = network.switched().await? - switched;
-    hold(switched == 0, || format!("the browser changed its layers: {switched} switches, {holes} holes"))?;
-    assert!(holes as f64 <= 0.01 * lost as f64, "{holes} packets never came");
+    println!("{switched} switches of layers");
+    let kept = holes as f64 <= 0.01 * lost as f64;
+    // A browser that gives a layer up, for want of bandwidth or of a faster machine, answers for none of its packets any
+    // more: if that has happened, another telling may show more.
+    hold(kept || switched == 0, || {
+        format!("{holes} packets never came, beside {switched} switches of layers")
+    })?;
+    assert!(kept, "{holes} packets never came");
+    hold(sent_each <= 1.2, || format!("{sent_each:.3} packets sent again for each that was lost"))?;
     Ok(())
 }
 
